@@ -54,7 +54,7 @@ FRAMEWORKS := ag2 litellm pipecat semantic_kernel
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/speaking ## serve with the embedded engine, after installing what it needs (ARGS="--port 9000 ...")
+run: .venv/speaking ## install what is needed, and serve with the embedded engine (ARGS="--port 9000 ...")
 	@exec $(BIN)/bridge serve $(ARGS)
 
 install: .venv/installed ## install the package without the engine's models, into .venv
@@ -70,7 +70,7 @@ test: .venv/testable .venv/frameworks/agents/installed .venv/frameworks/deploy/i
 	$(BIN)/pytest -m alone || $(AGAIN)
 	@$(MAKE) --no-print-directory compiled
 
-nightly: .venv/testable ## 20,000 made-up cases for each parser, and a million by coverage; an hour or two
+nightly: .venv/testable ## 20,000 generated cases for each parser, and a million guided by coverage; an hour or two
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
 	$(BIN)/python -m tests.fuzz all --runs 1000000 --seed $$(date +%s)
 
@@ -80,11 +80,11 @@ frameworks: .venv/testable $(FRAMEWORKS:%=.venv/frameworks/%/installed) node ## 
 soak: .venv/testable ## 20 calls for an hour: nothing may grow (ARGS="--minutes 10 ...")
 	$(BIN)/python -m benchmarks soak --json benchmarks/soak.json $(ARGS)
 
-audit: .venv/speaking .venv/audit/bin/pip-audit ## compare what is installed with known advisories (needs the network)
+audit: .venv/speaking .venv/audit/bin/pip-audit ## check the installed packages for known advisories (needs the network)
 	$(BIN)/python -m pip freeze --exclude-editable >.venv/audit/installed.txt
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
-lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies (ARGS=--upgrade: the newest of all)
+lock: .venv/lock/bin/pip-compile ## renew locks/ after dependencies have changed (ARGS=--upgrade: the newest versions)
 	@mkdir -p locks
 	$(LOCK) --output-file locks/install.txt pyproject.toml
 	$(LOCK) --extra local --constraint locks/install.txt --output-file locks/local.txt pyproject.toml
@@ -93,13 +93,13 @@ lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies 
 dist: .venv/testable ## build the sdist, and from it the wheel, into dist/ (COMPILED=1: with the hot path in C, for this Python)
 	HATCH_BUILD_HOOK_ENABLE_CUSTOM=$(COMPILED) $(BIN)/python -m build --no-isolation
 
-compiled: .venv/testable build/compiled/installed ## what CI runs of the tests with the hot path compiled
+compiled: .venv/testable build/compiled/installed ## run the tests that CI runs with the hot path compiled
 	$(IN_C) $(PARALLEL) $(OF_C) $(COMPILED_TESTS) || $(IN_C) $(AGAIN) $(OF_C)
 
-docs: .venv/testable ## build the documents as a site, into build/site; broken links are errors
+docs: .venv/testable ## build the documentation as a site, into build/site; broken links are errors
 	$(BIN)/mkdocs build --strict
 
-reference: .venv/testable ## make the reference pages anew from the code, and the way of a packet from a running bridge
+reference: .venv/testable ## regenerate the reference pages from the code, and the path of a packet from a running bridge
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.packet_path
 

@@ -75,7 +75,7 @@ def whole_parser() -> argparse.ArgumentParser:
     parser = _parser_of(lambda name: True)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            action.help = "what is to be done"  # without it they count as hidden
+            action.help = "what to do"  # without it they count as hidden
     return parser
 
 
@@ -146,14 +146,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
     parser.usage = "bridge serve [--config FILE] [--replace] [--SETTING VALUE ...]"
     parser.description = (
-        "Runs the daemon. Each setting is a flag, a variable BRIDGE_SETTING, and a line of the file. A flag counts "
-        "before a variable, and that before the file."
+        "Runs the daemon. Each setting can be given as a flag, as a variable BRIDGE_SETTING, or in the file. A flag "
+        "overrides a variable, and a variable overrides the file."
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="take over from the process that serves at this address, which drains; start as usual if there is none",
+        help="take over from the process that serves at this address, which then drains; if there is none, start as "
+        "usual",
     )
     add_flags(parser, carrier_sections())
     parser.set_defaults(run=_serve)
@@ -163,15 +164,15 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     from bridge.config.flags import add_flags
     from bridge.telephony.settings import carrier_sections
 
-    parser.description = "What a start with these settings would have, without starting anything."
+    parser.description = "Checks or shows settings without starting anything."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    meaning = "Says all that is wrong with a file, beside the environment and flags. It starts nothing."
-    check = commands.add_parser("check", help="say all that is wrong with a file", description=meaning)
+    meaning = "Reports everything that is wrong with a file, together with environment and flags. It starts nothing."
+    check = commands.add_parser("check", help="report everything that is wrong with a file", description=meaning)
     check.usage = "bridge config check FILE [--SETTING VALUE ...]"
     check.add_argument("config", metavar="FILE", help="TOML file of settings")
     check.set_defaults(run=_check_config)
-    meaning = "Shows each setting and where it comes from. Secrets are masked."
-    show = commands.add_parser("show", help="show each setting and where it comes from", description=meaning)
+    meaning = "Shows each setting and where its value comes from. Secrets are masked."
+    show = commands.add_parser("show", help="show each setting and where its value comes from", description=meaning)
     show.usage = "bridge config show [--config FILE] [--SETTING VALUE ...]"
     show.add_argument("--config", metavar="FILE", help="TOML file of settings")
     show.set_defaults(run=_show_config)
@@ -185,7 +186,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
     parser.usage = "bridge doctor [URL] [--config FILE] [--json] [--SETTING VALUE ...]"
     _describe(parser, _DOCTOR)
-    parser.add_argument("url", nargs="?", metavar="URL", help="a running bridge (default: $BRIDGE_URL, if it is set)")
+    parser.add_argument("url", nargs="?", metavar="URL", help="a running bridge (default: $BRIDGE_URL, if set)")
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     parser.add_argument("--json", action="store_true", help="print what was found as one JSON object")
     add_flags(parser, carrier_sections())
@@ -193,12 +194,12 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 _DOCTOR = """\
-Examines the settings and this machine, and the bridge at URL, or the one that runs by these settings: whether it
-answers, whether media comes through (it makes a call, and hangs up), whether services and carriers take their keys.
-Each line is ok, a warning or a fault, with what to do.
+Examines the settings, this machine, and the bridge at URL (or the one that runs with these settings): whether it
+answers, whether media gets through (by a short call), and whether services and carriers accept their keys.
+Each line is ok, a warning or a fault; the latter two say what to do.
 
-The settings are those of `bridge serve`: the same file, variables and flags. Of a bridge at another machine only what
-it shows is examined, unless --config is given.
+The settings are those of `bridge serve`: the same file, variables and flags. If the bridge is on another machine, only
+what it shows is examined, unless --config is given.
 
 The exit code is 1 if there is a fault.
 """
@@ -212,7 +213,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 _COMPLETION = """\
-Prints a script that completes commands and flags. Once for all:
+Prints a script that completes commands and flags in your shell. To install it:
 
     bash  bridge completion bash > ~/.local/share/bash-completion/completions/bridge
     zsh   bridge completion zsh > "${fpath[1]}/_bridge"
@@ -287,20 +288,20 @@ _Command = tuple[str, Callable[[argparse.ArgumentParser], None]]
 _TASKS: dict[str, dict[str, _Command]] = {
     "run a bridge": {
         "serve": ("run the daemon", _add_serve),
-        "config": ("check a file of settings, or show which settings count", _add_config),
-        "doctor": ("say what is wrong with settings, machine, and a running bridge", _add_doctor),
-        "completion": ("print a script by which a shell completes commands and flags", _add_completion),
+        "config": ("check a file of settings, or show the settings in effect", _add_config),
+        "doctor": ("find what is wrong with the settings, the machine, or a running bridge", _add_doctor),
+        "completion": ("print a script that completes commands and flags in a shell", _add_completion),
     },
-    "look after its calls": {
-        "calls": ("list the calls, and say what is wrong with one", _add_calls),
-        "listen": ("listen to a running call: transcript, and both sides as sound", _add_listen),
+    "look after calls": {
+        "calls": ("list calls, and find the cause of bad sound", _add_calls),
+        "listen": ("listen to a running call: its transcript, and the sound of both sides", _add_listen),
         "hangup": ("end a running call", _add_hang_up),
     },
-    "call a Realtime server, this one or any other": {
-        "call": ("make a call: say something and hear the answer", _add_call),
-        "bench": ("make many calls at once, and measure", _add_bench),
-        "check": ("ask, row by row, what it does of the protocol", _add_check),
-        "replay": ("make a recorded call again, and say what is different", _add_replay),
+    "test a Realtime server, this one or any other": {
+        "call": ("make one call: say something and hear the answer", _add_call),
+        "bench": ("make many calls at once, and measure the answers", _add_bench),
+        "check": ("check, row by row, how much of the protocol the server implements", _add_check),
+        "replay": ("repeat a recorded call, and show what differs", _add_replay),
     },
 }
 _COMMANDS = {name: command for commands in _TASKS.values() for name, command in commands.items()}
@@ -332,12 +333,12 @@ def _check_config(arguments: argparse.Namespace) -> int:
     reading = sources.read()
     faults = list(reading.faults) if reading.config is None else check(reading.config)
     for name in sources.ignored:
-        print(f"bridge: {name} is Kubernetes' word on a service, and no setting", file=sys.stderr)
+        print(f"bridge: {name} comes from Kubernetes for a service called bridge, and is ignored", file=sys.stderr)
     for fault in faults:
         _complain(fault.message)
     if not faults:
         count = len(reading.origins)
-        print(f"{arguments.config} is fine: {count} setting{'' if count == 1 else 's'} beside the defaults.")
+        print(f"{arguments.config} is valid: {count} setting{'' if count == 1 else 's'} changed from the defaults.")
     return 2 if faults else 0
 
 

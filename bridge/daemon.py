@@ -560,7 +560,7 @@ def _member(
     if config.cluster.redis_url is None:
         return None
     if importlib.util.find_spec("redis") is None:
-        raise ConfigError("redis_url: needs redis: pip install 'bridge-realtime[cluster]'", param="redis_url")
+        raise ConfigError("redis_url: needs redis-py: pip install 'bridge-realtime[cluster]'", param="redis_url")
     from bridge.cluster.member import ClusterMember
 
     return ClusterMember(

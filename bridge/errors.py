@@ -92,7 +92,7 @@ class BridgeError(Exception):
 
 
 class ConfigError(BridgeError):
-    """A setting that stops the start, or that a reload does not take; ``param`` names it."""
+    """A setting with which the daemon does not start, or which a reload refuses; ``param`` names it."""
 
     code = "invalid_config"
 
@@ -101,7 +101,7 @@ class ConfigError(BridgeError):
 
 
 class RequestError(BridgeError):
-    """The caller asked for something that cannot be done."""
+    """The request cannot be carried out."""
 
     type = "invalid_request_error"
     code = "invalid_request"
@@ -110,17 +110,17 @@ class RequestError(BridgeError):
 
 
 class BadRequest(RequestError):
-    """A query, header or body that does not fit."""
+    """A query, header or body is not valid."""
 
 
 class BadOffer(RequestError):
-    """An SDP offer that no call can be made of."""
+    """The SDP offer cannot be used for a call."""
 
     code = "invalid_offer"
 
 
 class Unauthorized(RequestError):
-    """The request shows no key, or one that opens nothing."""
+    """The request has no key, or one that is not valid."""
 
     code = "invalid_api_key"
     http_status = 401
@@ -132,63 +132,63 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """The key is known, but does not allow this."""
+    """The key is valid, but does not allow this."""
 
     code = "forbidden"
     http_status = 403
 
 
 class UnknownCall(RequestError):
-    """No call of this id is running."""
+    """No call with this ID is running."""
 
     code = "call_id_not_found"
     http_status = 404
 
 
 class UnknownModel(RequestError):
-    """No upstream is known to answer for this model."""
+    """No upstream serves this model."""
 
     code = "model_not_found"
     http_status = 404
 
 
 class ResumeGap(RequestError):
-    """A listener comes back too late: the events that it has missed are no longer kept."""
+    """A listener reconnected too late: the events that it missed are no longer kept."""
 
     code = "resume_gap"
     http_status = 410
 
 
 class NotAcceptable(RequestError):
-    """The answer is of a kind that the client does not take."""
+    """The response has a media type that the client does not accept."""
 
     code = "not_acceptable"
     http_status = 406
 
 
 class NotTheState(RequestError):
-    """What the request is about has changed since, or is gone."""
+    """The state that the request names has changed, or is gone."""
 
     code = "precondition_failed"
     http_status = 412
 
 
 class NotTheMediaType(RequestError):
-    """The body has a media type that this server does not take here."""
+    """The body has a media type that this endpoint does not accept."""
 
     code = "unsupported_media_type"
     http_status = 415
 
 
 class NoCondition(RequestError):
-    """The request has to say which state it is about."""
+    """The request must name the state that it is about."""
 
     code = "precondition_required"
     http_status = 428
 
 
 class BadEvent(RequestError):
-    """One client event that cannot be carried out; the session lives on."""
+    """One client event cannot be carried out; the session continues."""
 
     code = "invalid_value"
     event_id: str | None = None
@@ -205,14 +205,14 @@ class BadEvent(RequestError):
 
 
 class NotImplementedHere(RequestError):
-    """The protocol has this, and this server does not."""
+    """The protocol has this, but this server does not implement it."""
 
     code = "not_implemented"
     http_status = 501
 
 
 class OverLimit(RequestError):
-    """The request goes over a limit."""
+    """The request exceeds a limit."""
 
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
@@ -222,7 +222,7 @@ class OverLimit(RequestError):
 
 
 class Draining(BridgeError):
-    """The daemon is about to stop and takes nothing new."""
+    """The daemon is about to stop and accepts nothing new."""
 
     code = "server_draining"
     http_status = 503
@@ -231,7 +231,7 @@ class Draining(BridgeError):
 
 
 class Overloaded(BridgeError):
-    """The daemon has too much to do to take anything new."""
+    """The daemon is too busy to accept anything new."""
 
     code = "server_overloaded"
     http_status = 503
@@ -240,7 +240,7 @@ class Overloaded(BridgeError):
 
 
 class CannotCheck(BridgeError):
-    """The request depends on something that is kept outside of this process, and cannot be reached now."""
+    """The request depends on something outside this process that cannot be reached now."""
 
     code = "cannot_check"
     http_status = 503
@@ -255,7 +255,7 @@ class PeerError(BridgeError):
 
 
 class PeerNotConnected(PeerError):
-    """An offer was answered, but no peer came in time."""
+    """An offer was answered, but no peer connected in time."""
 
     code = "peer_not_connected"
 
@@ -267,13 +267,13 @@ class PeerLost(PeerError):
 
 
 class MediaError(BridgeError):
-    """Sound cannot be decoded or encoded. It is counted and concealed, and never ends a call."""
+    """Sound cannot be decoded or encoded. The fault is counted and concealed, and never ends a call."""
 
     code = "media_error"
 
 
 class UpstreamError(BridgeError):
-    """The upstream failed; what it said itself is kept in its own words."""
+    """The upstream failed; the message keeps the upstream's own words."""
 
     code = "upstream_error"
     http_status = 502

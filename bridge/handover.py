@@ -94,7 +94,7 @@ class Predecessor:
                 return None
             pid, uid = _who(connection)
             if uid not in (os.geteuid(), 0):
-                _refuse(f"process {pid}, of user {uid}, answers in the place of one of ours")
+                _refuse(f"process {pid} of user {uid} answers instead of a bridge of this user")
             data, descriptors = await _receive(connection, _ANSWER_S)
             given = [GivenSocket(socket.socket(fileno=each), is_optional=True) for each in descriptors]
             offer = msgspec.json.decode(data, type=_Offer)
@@ -102,7 +102,7 @@ class Predecessor:
                 _refuse(f"process {pid} cannot be replaced: {offer.refusal}")
         except msgspec.MsgspecError:
             connection.close()
-            _refuse("the process that serves there is of a version that this one cannot replace")
+            _refuse("the process that serves there runs a version that this one cannot replace")
         except BaseException:
             connection.close()
             raise
@@ -116,7 +116,7 @@ class Predecessor:
         _send(self._connection, _Ready(ports=kept))
         _, descriptors = await _receive(self._connection, _ANSWER_S)
         if not descriptors:
-            _refuse(f"process {self.pid} has ended while it was to be replaced")
+            _refuse(f"process {self.pid} ended while it was being replaced")
         with os.fdopen(descriptors[0], "rb") as file:
             file.seek(0)
             keys = file.read()
@@ -226,7 +226,7 @@ class Handover:
         _log.info("daemon.replacement_begun", pid=pid)
         data, _ = await _receive(connection, _READY_S)
         if not data:
-            _log.warning("daemon.replacement_failed", error=f"process {pid} has ended before it was ready")
+            _log.warning("daemon.replacement_failed", error=f"process {pid} ended before it was ready")
             return False
         ready = msgspec.json.decode(data, type=_Ready)
         keys, lines = self._process.leave()

@@ -33,7 +33,7 @@ async def until_answered(host: str, port: int, timeout_s: float) -> None:
         return
     done, _ = await asyncio.wait([_look_up(host, port)], timeout=timeout_s)
     if not done:
-        raise TimeoutError(f"no name server has answered for {host} in {timeout_s:g} s")
+        raise TimeoutError(f"no name server answered for {host} within {timeout_s:g} s")
 
 
 def _look_up(host: str, port: int) -> "asyncio.Future[list[Any]]":
@@ -58,7 +58,7 @@ def _ask(place: _Place, looking: "asyncio.Future[list[Any]]") -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        failure = error if isinstance(error, OSError) else OSError(f"{host} is no name")
+        failure = error if isinstance(error, OSError) else OSError(f"{host} is not a valid name")
 
     def settle() -> None:
         del _looking[place]

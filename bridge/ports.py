@@ -85,8 +85,8 @@ class Ports:
             given.socket.close()
         if told:
             raise ConfigError(
-                f"port: no setting has a use for the socket that was given, {', '.join(told)}: "
-                "a socket is known by its port, or by the setting's name as FileDescriptorName",
+                f"port: no setting uses the socket that was passed, {', '.join(told)}: a socket is matched by its "
+                "port, or by the name of a setting in FileDescriptorName",
                 param="port",
             )
 
@@ -110,7 +110,7 @@ class Ports:
             listening.close()
             host_setting = f"{setting.removesuffix('port')}host"
             raise ConfigError(
-                f"{host_setting}: the socket that was given is bound to {bound}, which others can reach, and "
+                f"{host_setting}: the socket that was passed is bound to {bound}, which other machines can reach, but "
                 f"{host_setting} is {host}: set it to {bound}",
                 param=host_setting,
             )

@@ -163,7 +163,7 @@ class Reloader:
             async with asyncio.timeout(_READ_S):
                 return await asyncio.shield(self._reading)
         except TimeoutError:
-            message = f"config: the files could not be read within {_READ_S:g} s; nothing has changed"
+            message = f"config: the files could not be read within {_READ_S:g} s; nothing was changed"
             raise ConfigError(message, param="config") from None
 
     def _prepare(self) -> tuple[Renewal, Changes]:

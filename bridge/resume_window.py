@@ -50,5 +50,6 @@ class ResumeWindow:
         """Raises ``Forbidden`` if this is not the call's resume key."""
         if not self.is_possible or not hmac.compare_digest(self.key.encode(), key.encode("utf-8", "surrogatepass")):
             raise Forbidden(
-                "This is not the call's resume key; it came with the call's own answer.", param="resume_key"
+                "This is not the call's resume key, which came with the answer that opened the call.",
+                param="resume_key",
             )

@@ -33,7 +33,9 @@ def given_sockets(environ: MutableMapping[str, str]) -> list[GivenSocket]:
         try:
             passed = socket.socket(fileno=descriptor)
         except OSError as error:
-            message = f"port: descriptor {descriptor} was passed to this process and is no socket: {error.strerror}"
+            message = (
+                f"port: descriptor {descriptor}, which was passed to this process, is not a socket: {error.strerror}"
+            )
             raise ConfigError(message, param="port") from None
         name = dict(enumerate(names.split(":"))).get(at, "")
         given.append(GivenSocket(passed, name if name.endswith("port") else ""))

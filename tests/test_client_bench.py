@@ -148,7 +148,7 @@ def test_the_table_tells_what_was_measured() -> None:
     text = "\n".join(lines)
     assert "end of speech → first sound        512     512     512     512       1" in text
     assert "speech_stopped" not in text
-    assert "1 of 1 came through, 1 of 1 turns were answered" in text
+    assert "1 of 1 succeeded, 1 of 1 turns were answered" in text
     assert "99 received, 1 lost (1.00 %)" in text
     assert "1 × odd [2J: gone" in text
     assert "session.update was refused" in text
@@ -361,7 +361,7 @@ async def test_patience_has_an_end() -> None:
     assert {each.code: each.message for each in told.failures} == {
         "insufficient_quota": "The response failed: No money.",
         "no_answer": "There was no complete answer within 0.52 s: "
-        "the server noticed no speech, or its turn detection is off.",
+        "the server detected no speech, or its turn detection is off.",
     }
 
 
@@ -388,7 +388,7 @@ async def test_the_command_measures_and_saves(hello_file: str, tmp_path: Path) -
     assert (code, errors) == (0, "")
     assert "2 calls to" in out.splitlines()[0]
     assert "over WebRTC, 1 turn each (1 s of speech in all, and the answers)." in out.splitlines()[0]
-    assert "2 of 2 came through, 2 of 2 turns were answered" in out
+    assert "2 of 2 succeeded, 2 of 2 turns were answered" in out
     assert picture.read_bytes().startswith(_PNG)
     saved = json.loads(figures.read_text())
     assert saved["report"]["first_sound_ms"]["count"] == 2
@@ -399,7 +399,7 @@ async def test_the_command_measures_and_saves(hello_file: str, tmp_path: Path) -
     code, out, errors = two.result()
     told = json.loads(out)
     assert (code, told["transport"], told["report"]["result"]) == (0, "websocket", "came_through")
-    assert "1 of 1 came through" in errors
+    assert "1 of 1 succeeded" in errors
 
 
 async def test_the_command_says_what_to_do(hello_file: str, tmp_path: Path) -> None:

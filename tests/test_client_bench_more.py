@@ -204,11 +204,11 @@ async def test_each_server_has_the_transport_of_its_url() -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--as", "twilio", "--compare", "http://127.0.0.1:9"), "do not go together"),
+        (("--as", "twilio", "--compare", "http://127.0.0.1:9"), "cannot be combined"),
         (("--transport", "websocket", "--loss", "5"), "they need --transport webrtc"),
         (("--loss", "100"), "no percentage"),
         (("--jitter", "-1"), "no number from 0"),
-        (("--compare", "http://127.0.0.1:9", "--png", "a.png"), "--html FILE shows both"),
+        (("--compare", "http://127.0.0.1:9", "--png", "a.png"), "use --html FILE to show both"),
     ],
 )
 async def test_flags_that_do_not_fit(words: tuple[str, ...], complaint: str) -> None:

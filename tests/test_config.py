@@ -97,10 +97,8 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 
 @pytest.mark.parametrize("text", [",", " ", " , "])
 def test_a_list_of_nothing_is_refused(text: str) -> None:
-    """A variable that is set and names nothing is a mistake: it would leave the bridge without keys."""
-    assert _refusal(environ={"BRIDGE_API_KEY": text}) == (
-        "api_key: is set and names nothing (from environment BRIDGE_API_KEY)"
-    )
+    """A variable that is set but empty is a mistake: it would leave the bridge without keys."""
+    assert _refusal(environ={"BRIDGE_API_KEY": text}) == ("api_key: is set but empty (from environment BRIDGE_API_KEY)")
 
 
 def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None:
@@ -138,7 +136,7 @@ def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None
         ),
         (
             {"BRIDGE_TRUSTED_PROXIES": "127.0.0.1"},
-            "trusted_proxies: needs api_key as well: a proxy brings others than this machine "
+            "trusted_proxies: needs api_key as well: a proxy forwards requests from other machines "
             "(from environment BRIDGE_TRUSTED_PROXIES)",
         ),
         ({"BRIDGE_PROT": "1"}, "prot: unknown setting, did you mean port? (from environment BRIDGE_PROT)"),
@@ -217,8 +215,8 @@ def test_a_bad_flag_is_named() -> None:
         ("udp-port = 1", "udp-port: unknown setting, did you mean udp_port? (from file {path})"),
         ("[sever]\nport = 1", "sever: unknown setting, did you mean server? (from file {path})"),
         ("[server]\nprot = 1", "server.prot: unknown setting, did you mean port? (from file {path})"),
-        ("[server]\nudp_port = 1", "server.udp_port: unknown setting there, it belongs in [media] (from file {path})"),
-        ("port = 1\n[server]\nport = 2", "port: it stands there twice (from file {path})"),
+        ("[server]\nudp_port = 1", "server.udp_port: unknown setting there; it belongs in [media] (from file {path})"),
+        ("port = 1\n[server]\nport = 2", "port: it is set there twice (from file {path})"),
         ("[server]\nport = 99999", "port: must be a whole number from 0 to 65535, got 99999 (from file {path})"),
         ("port 80", "config: {path} is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
     ],
@@ -274,7 +272,7 @@ def test_a_bad_value_is_refused_even_where_a_later_source_wins() -> None:
 def test_others_are_not_served_without_a_key() -> None:
     """Without a key any host but loopback is refused, with the ways out; with one it is fine."""
     assert _refusal({"host": "0.0.0.0"}) == (
-        "host: others can reach 0.0.0.0 and no api_key is set: "
+        "host: other machines can reach 0.0.0.0, and no api_key is set: "
         "set --api-key or BRIDGE_API_KEY, or listen on 127.0.0.1 (from flag --host)"
     )
     assert load({"host": "0.0.0.0", "api_key": ["k"]}, {}, None).server.host == "0.0.0.0"
@@ -320,9 +318,9 @@ def test_origins_are_as_a_browser_sends_them() -> None:
 def test_every_origin_may_be_allowed_where_keys_are_asked_for() -> None:
     """Keys protect the bridge then; without them the start is refused, and so are keys for whoever asks."""
     assert load({"allow_origin": ["*"], "api_key": ["k"]}, {}, None).access.allow_origin == ("*",)
-    assert _refusal({"allow_origin": ["*"]}).startswith("allow_origin: * lets every web page in, and without api_key")
+    assert _refusal({"allow_origin": ["*"]}).startswith("allow_origin: * admits every web page, and without api_key")
     mixed = {"allow_origin": ["https://app.example.org", "*"], "page_keys": "true", "api_key": ["k"]}
-    assert _refusal(mixed).startswith("page_keys: with allow_origin * every web page would get keys")
+    assert _refusal(mixed).startswith("page_keys: with allow_origin * every web page could get keys")
 
 
 def test_keys_are_never_shown(tmp_path: Path) -> None:
@@ -417,7 +415,7 @@ def test_settings_of_telephones(settings: dict[str, Any], line: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"api_key": ["sk-1", "ek_sekrit"]}, "api_key: a key that begins with ek_ is taken for one that was minted"),
+        ({"api_key": ["sk-1", "ek_sekrit"]}, "api_key: a key that begins with ek_ would be mistaken for a minted key"),
         ({"max_calls": "5", "reserved_calls": "6"}, "reserved_calls: must be at most max_calls, which is 5, got 6"),
         ({"advertise": ["0.0.0.0"]}, "advertise: must be an address of one machine, without a zone, got '0.0.0.0'"),
         ({"advertise": ["::"]}, "advertise: must be an address of one machine"),
@@ -435,11 +433,11 @@ def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> No
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('[upstreams.local]\nurl = "ws://a"', "upstreams: local is a name of the bridge itself"),
-        ('[upstreams.agent]\nurl = "ws://a"', "upstreams: agent is a name of the bridge itself"),
+        ('[upstreams.local]\nurl = "ws://a"', "upstreams: local is reserved; choose another name"),
+        ('[upstreams.agent]\nurl = "ws://a"', "upstreams: agent is reserved; choose another name"),
         (
             '[upstreams.a]\nurl = "ws://a"\nmodels = ["m", "n"]\n[upstreams.b]\nurl = "ws://b"\nmodels = ["n"]',
-            "upstreams: b.models: calls for n go to a already",
+            "upstreams: b.models: calls for n already go to a",
         ),
         ("[upstreams.a]", "upstreams: a.url is missing"),
         (
@@ -457,12 +455,12 @@ def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> No
         ),
         (
             '[upstreams.a]\nkind = "cascade"\nllm_url = "http://a"\nllm_key_env = "NO_SUCH"',
-            "upstreams: a.llm_key_env names NO_SUCH, which the environment does not have",
+            "upstreams: a.llm_key_env names NO_SUCH, which is not in the environment",
         ),
         ('[upstreams.a]\nurl = "ws://a"\nmodle = "m"', "upstreams: a has an unknown field modle, did you mean model?"),
         ("[upstreams.a]\nurl = 1", "upstreams: a.url must be text"),
         ('[upstreams.a]\nurl = "ws://a"\nmodels = [""]', "upstreams: a.models[0] must be text that is not empty"),
-        ("upstreams = 1", "upstreams: must be tables with a name each"),
+        ("upstreams = 1", "upstreams: must be named tables"),
     ],
 )
 def test_upstreams_that_would_never_be_called(tmp_path: Path, text: str, line: str) -> None:

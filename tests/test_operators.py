@@ -88,7 +88,7 @@ def test_what_a_bridge_lists_is_read() -> None:
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"data": [{"no": "id"}]}'])
 def test_what_is_no_list_of_calls_is_told(body: bytes) -> None:
     """A proxy's page, or another server's answer."""
-    with pytest.raises(CallFailed, match="not as a bridge does"):
+    with pytest.raises(CallFailed, match="not like a bridge"):
         BridgeApi("http://h:1", None).read_calls(body)
 
 

@@ -36,5 +36,7 @@ async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) ->
     grant.require_agent()
     unknown = sorted(set(query) - _ALLOWED)
     if unknown:
-        raise BadRequest(f"An agent chooses a call_id, or nothing; '{unknown[0]}' is not for it.", param=unknown[0])
+        raise BadRequest(
+            f"An agent may set call_id and nothing else; '{unknown[0]}' is not for agents.", param=unknown[0]
+        )
     return await calls.place_for_agent(grant, query.get("call_id", grant.call_id))

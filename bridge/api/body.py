@@ -46,7 +46,7 @@ async def read_body(
                 if len(body) > limit_bytes:
                     raise too_long(f"The body is over the limit of {limit_bytes} bytes.", param=param)
     except ClientDisconnect:
-        raise BadRequest("The client left before its body was complete.") from None
+        raise BadRequest("The client disconnected before the body was complete.") from None
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {_TIMEOUT_S:g} s.") from None
     return bytes(body)
@@ -83,7 +83,7 @@ def _boundary(content_type: str) -> bytes:
         boundary = options.get(b"boundary", b"")
         if kind.strip() == b"multipart/form-data" and 0 < len(boundary) <= _MAX_BOUNDARY_BYTES:
             return boundary
-    raise BadRequest("The Content-Type of a form is multipart/form-data; boundary=...", param="Content-Type")
+    raise BadRequest("The Content-Type of a form must be multipart/form-data; boundary=...", param="Content-Type")
 
 
 class _Form:
@@ -112,7 +112,7 @@ class _Form:
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise BadRequest(f"This is no form: {error}.", code="invalid_form", param="body") from None
+            raise BadRequest(f"The body is not a valid form: {error}.", code="invalid_form", param="body") from None
 
     def finish(self) -> dict[str, bytes]:
         """Returns the parts that have a name; if two have the same one, the last."""
@@ -126,7 +126,7 @@ class _Form:
 
     def _begin_part(self) -> None:
         if len(self._parts) == _MAX_PARTS:
-            raise BadRequest(f"A form has up to {_MAX_PARTS} parts.", code="invalid_form", param="body")
+            raise BadRequest(f"A form may have at most {_MAX_PARTS} parts.", code="invalid_form", param="body")
         self._parts.append((bytearray(), bytearray()))
         self._headers_bytes = 0
 
@@ -137,7 +137,7 @@ class _Form:
     def _extend(self, what: bytearray, data: bytes) -> None:
         self._headers_bytes += len(data)
         if self._headers_bytes > _MAX_PART_HEADERS_BYTES:
-            limit = f"A part has up to {_MAX_PART_HEADERS_BYTES} bytes of headers."
+            limit = f"A part may have at most {_MAX_PART_HEADERS_BYTES} bytes of headers."
             raise BadRequest(limit, code="invalid_form", param="body")
         what += data
 

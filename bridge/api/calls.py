@@ -121,9 +121,9 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         grant = await keys.admit(request.headers)
         ended, wanted = (request.query_params.get(name, "") for name in ("ended", "q"))
         if ended not in ("", "0", "1"):
-            raise BadRequest("'ended' is 0 or 1.", param="ended")
+            raise BadRequest("'ended' must be 0 or 1.", param="ended")
         if len(wanted) > _MAX_QUERY_CHARS:
-            raise BadRequest(f"'q' has up to {_MAX_QUERY_CHARS} characters.", param="q")
+            raise BadRequest(f"'q' may have at most {_MAX_QUERY_CHARS} characters.", param="q")
         return json_response(CallList(data=await calls.list_calls(grant, wanted, ended=ended == "1")))
 
     async def show_call(request: Request) -> Response:
@@ -237,5 +237,5 @@ async def read_call_offer(request: Request) -> tuple[bytes, bytes | None]:
         raise BadRequest(f"Send the offer as Content-Type: {SDP}, or in a {_FORM}.", param="Content-Type")
     parts = await read_form(request)
     if "sdp" not in parts:
-        raise BadOffer("The form has no part 'sdp'.", param="sdp")
+        raise BadOffer("The form has no 'sdp' part.", param="sdp")
     return parts["sdp"], parts.get("session")

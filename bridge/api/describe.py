@@ -60,9 +60,9 @@ _LEGS = (PeerStats, CarrierLegStats)
 _REF = "#/components/schemas/{name}"
 _INFO = {"title": "bridge", "version": __version__, "license": {"name": "Apache-2.0"}}
 _SPELLINGS = (
-    "`/openai/v1/realtime…` and `/openai/v1/models` are the same as without `/openai`; `/openai/realtime` is "
-    "`/v1/realtime` in the beta dialect, with `deployment` for the model. There `api-version` is left aside, and the "
-    "key may stand in the URL as `api-key`. Doubled and trailing slashes do no harm."
+    "`/openai/v1/realtime…` and `/openai/v1/models` are the same as those without `/openai`; `/openai/realtime` is "
+    "`/v1/realtime` in the beta dialect, with the model in `deployment`. There, `api-version` is ignored, and the key "
+    "may be in the URL as `api-key`. Double and trailing slashes are accepted."
 )
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -77,8 +77,8 @@ _SOUND = {
     "summary": "Sound for listeners with `framing=binary`.",
     "description": "Big-endian: version (1 byte, 1), track (1: 0 input, 1 output), format (1: "
     f"{', '.join(f'{number} {name}' for name, number in FORMAT_NUMBERS.items())}), rate in kHz (1), sequence (4), "
-    "timestamp (8: samples of the track before these). "
-    f"Behind it samples, or {PACKETS}; of Opus nothing if packets were lost.",
+    "timestamp (8: number of samples of the track before these). "
+    f"After the header: samples, or {PACKETS}; for Opus, nothing if packets were lost.",
     "contentType": "application/octet-stream",
     "payload": {"type": "string", "format": "binary"},
 }
@@ -100,8 +100,10 @@ _LIVE_CHANNELS = {
     "liveSideband": "/v1/live/sessions/{call_id}/attach",
     "liveFork": "/v1/live/sessions/{call_id}/fork",
 }
-_RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
-_WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
+_RESUME = {RESUME_KEY: "A secret of this call. An offer that shows it replaces a peer that was lost."}
+_WARNING = {
+    WARNING: "Parts of the offer that could not be used: a code and a sentence each, as in the call's `warnings`."
+}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
     "request": SDP, "takes_form": True, "status": 201, "response": SDP,
@@ -109,12 +111,17 @@ _OFFER: dict[str, Any] = {
 }  # fmt: skip
 _CALL = "/v1/realtime/calls/{call_id}"
 _OPERATIONS = [
-    Operation(method="post", path="/v1/realtime/calls", summary="Offer in, answer out.", **_OFFER),
-    Operation(method="post", path="/v1/realtime", summary="The same, in the beta dialect.", **_OFFER),
+    Operation(
+        method="post",
+        path="/v1/realtime/calls",
+        summary="Opens a call: the request is an SDP offer, the response its answer.",
+        **_OFFER,
+    ),
+    Operation(method="post", path="/v1/realtime", summary="Opens a call in the beta dialect.", **_OFFER),
     Operation(
         method="get",
         path="/v1/realtime",
-        summary="A WebSocket of Realtime events: a session of its own, or a listener of a call. See /asyncapi.json.",
+        summary="A WebSocket of Realtime events: a new session, or a listener on a running call. See /asyncapi.json.",
         status=101,
         query=SocketQuery,
     ),
@@ -123,13 +130,14 @@ _OPERATIONS = [
     Operation(
         method="post",
         path=_CALL,
-        summary="The same call by another way: an ICE restart, another peer. With its `Bridge-Resume-Key`.",
+        summary="Reconnects a call: an ICE restart, or another peer. Needs the call's `Bridge-Resume-Key`.",
         **_OFFER | {"query": ResumeQuery},
     ),
     Operation(
         method="patch",
         path=_CALL,
-        summary="More candidates (204) or an ICE restart (200), with `If-Match`; or another offer of the same peer.",
+        summary="Adds ICE candidates (204) or restarts ICE (200), with `If-Match`; or takes another offer from the "
+        "same peer.",
         request=FRAGMENT,
         other_request=SDP,
         response=FRAGMENT,
@@ -138,39 +146,39 @@ _OPERATIONS = [
     Operation(
         method="post",
         path=f"{_CALL}/accept",
-        summary="Answers a telephone call that waits, with this session; see `incoming_wait`.",
+        summary="Accepts an incoming telephone call with this session; see `incoming_wait`.",
         request=SessionConfig,
     ),
     Operation(
         method="post",
         path=f"{_CALL}/reject",
-        summary="Ends a telephone call that waits, without an answer.",
+        summary="Rejects an incoming telephone call.",
         request=RejectRequest,
     ),
     Operation(
         method="post",
         path=f"{_CALL}/refer",
-        summary="Transfers a telephone call, which waits or runs, to somebody else, if its carrier can.",
+        summary="Transfers an incoming or running telephone call to somebody else, if its carrier supports that.",
         request=ReferRequest,
     ),
     Operation(
         method="post",
         path="/v1/realtime/client_secrets",
-        summary="A key for clients.",
+        summary="Mints a key for a client.",
         request=ClientSecretRequest,
         response=ClientSecret,
     ),
     Operation(
         method="post",
         path="/v1/realtime/translations/client_secrets",
-        summary="A key for translations, and for nothing else.",
+        summary="Mints a key that is valid for translations only.",
         request=TranslationSecretRequest,
         response=TranslationSecret,
     ),
     Operation(
         method="get",
         path="/v1/realtime/translations",
-        summary="A WebSocket of a translation: sound in, sound in another language and its words out. See "
+        summary="A WebSocket for a translation: sound in; sound in another language and its words out. See "
         "/asyncapi.json.",
         status=101,
         query=TranslationQuery,
@@ -178,17 +186,25 @@ _OPERATIONS = [
     Operation(
         method="post",
         path="/v1/realtime/translations/calls",
-        summary="A translation over WebRTC. With a key for translations `/v1/realtime/calls` is the same.",
+        summary="Opens a translation over WebRTC. With a key for translations, `/v1/realtime/calls` does the same.",
         **_OFFER | {"query": TranslationQuery},
     ),
-    Operation(method="post", path="/v1/realtime/sessions", summary="A beta key: one connection.", **_BETA_KEY),
     Operation(
-        method="post", path="/v1/realtime/transcription_sessions", summary="The same for transcription.", **_BETA_KEY
+        method="post",
+        path="/v1/realtime/sessions",
+        summary="Mints a beta key, which is good for one connection.",
+        **_BETA_KEY,
+    ),
+    Operation(
+        method="post",
+        path="/v1/realtime/transcription_sessions",
+        summary="Mints a beta key for a transcription session.",
+        **_BETA_KEY,
     ),
     Operation(
         method="get",
         path="/session",
-        summary="A beta key for a page of an allowed origin.",
+        summary="Gives a beta key to a page of an allowed origin; see `page_keys`.",
         response=BetaSession,
         query=PageQuery,
         is_public=True,
@@ -196,15 +212,15 @@ _OPERATIONS = [
     Operation(
         method="get",
         path="/v1/realtime/ice_servers",
-        summary="The TURN servers for a caller, with credentials that expire. With a key that may make calls.",
+        summary="The TURN servers for a caller, with credentials that expire. Needs a key that may make calls.",
         response=IceServerList,
     ),
-    Operation(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
-    Operation(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
+    Operation(method="get", path="/v1/models", summary="The models that the upstreams serve.", response=ModelList),
+    Operation(method="get", path="/v1/models/{model}", summary="One model.", response=Model),
     Operation(
         method="get",
         path="/v1/calls",
-        summary="The running calls, or with `ended=1` the last ones that are over.",
+        summary="The running calls, or with `ended=1` the calls that ended last.",
         response=CallList,
         query=CallListQuery,
     ),
@@ -212,24 +228,30 @@ _OPERATIONS = [
     Operation(
         method="post",
         path="/v1/calls/{call_id}/recording",
-        summary="Begins to record the call, or says that it is being recorded. With an API key only.",
+        summary="Starts recording the call; if it is being recorded already, returns that recording. Needs an API key.",
         status=201,
         response=RecordingStats,
     ),
     Operation(
         method="delete",
         path="/v1/calls/{call_id}/recording",
-        summary="Ends the recording of the call. With an API key only.",
+        summary="Ends the recording of the call. Needs an API key.",
         response=RecordingStats,
     ),
     Operation(
         method="get",
         path="/v1/calls/events",
-        summary="A WebSocket that tells which calls run, begin and end. With an API key only. See /asyncapi.json.",
+        summary="A WebSocket that reports which calls run, begin and end. Needs an API key. See /asyncapi.json.",
         status=101,
         query=WatchQuery,
     ),
-    Operation(method="get", path="/healthz", summary="That the process lives.", response="text/plain", is_public=True),
+    Operation(
+        method="get",
+        path="/healthz",
+        summary="Answers as long as the process is alive.",
+        response="text/plain",
+        is_public=True,
+    ),
 ]
 
 
@@ -269,7 +291,7 @@ def _description(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any
         done["headers"] = {name: _header(meaning, "string") for name, meaning in operation.headers.items()}
     refused = {
         "description": "Refused.",
-        "headers": {"Retry-After": _header("Seconds, with 429 and 503.", "integer")},
+        "headers": {"Retry-After": _header("In seconds, with 429 and 503.", "integer")},
         **_content(ErrorBody, by_kind),
     }
     described: dict[str, Any] = {

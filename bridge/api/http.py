@@ -229,7 +229,7 @@ class BoundedHttp(HttpToolsProtocol):
                 self.handle_websocket_upgrade()
             return
         except httptools.HttpParserError:
-            malformed = "This is no HTTP request." if self._in_head else "The body is not framed as HTTP knows it."
+            malformed = "This is not an HTTP request." if self._in_head else "The body's framing is not valid HTTP."
             self._refuse(*(self._refusal or (400, malformed)))
             return
         self._raw_bytes += len(piece)
@@ -238,7 +238,7 @@ class BoundedHttp(HttpToolsProtocol):
         if was_in_head and self._in_head:  # what the parser keeps to itself counts too
             self._head_bytes += len(piece)
             if self._head_bytes > MAX_HEAD_BYTES + _SLICE_BYTES:
-                self._refuse(431, f"Request line and headers are over the limit of {MAX_HEAD_BYTES} bytes.")
+                self._refuse(431, f"The request line and headers are over the limit of {MAX_HEAD_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
         """Begins a request at its first byte."""
@@ -262,16 +262,16 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS:
             self._stop_parsing(431, f"There are more than {MAX_HEADERS} headers.")
         if self._headers_bytes + len(self.url) > MAX_HEAD_BYTES:
-            self._stop_parsing(431, f"Request line and headers are over the limit of {MAX_HEAD_BYTES} bytes.")
+            self._stop_parsing(431, f"The request line and headers are over the limit of {MAX_HEAD_BYTES} bytes.")
 
     def on_headers_complete(self) -> None:
         """Goes on with the request, whose head is whole."""
         self._in_head = False
         hosts = [value.strip() for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
-            self._stop_parsing(400, "A request has exactly one Host header.")
+            self._stop_parsing(400, "A request must have exactly one Host header.")
         if not all(map(_HOST.fullmatch, hosts)):
-            self._stop_parsing(400, "The Host header is no host, perhaps with a port.")
+            self._stop_parsing(400, "The Host header must be a host, optionally with a port.")
         if self._should_upgrade():
             for name, value in self.headers:
                 if len(name) + len(value) + 4 > MAX_UPGRADE_LINE_BYTES:

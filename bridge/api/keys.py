@@ -99,7 +99,7 @@ class Keys:
         """Returns the origin of a web page that may have a key without showing one; raises ``Forbidden``."""
         origin = normal_origin(headers.get("origin", ""))
         if origin not in self._allow_origins:
-            raise Forbidden("Only pages of the origins in allow_origin get keys here.", param="Origin")
+            raise Forbidden("Only pages from the origins in allow_origin can get keys here.", param="Origin")
         return origin
 
     async def names_page(self, headers: Headers) -> bool:
@@ -110,11 +110,11 @@ class Keys:
     def _check_origin(self, headers: Headers, grant: Grant) -> None:
         host = headers.get("host", "")
         if self.is_open and not is_loopback(_hostname(f"//{host}")):
-            raise Forbidden("Without an API key configured, the bridge answers to loopback host names only.")
+            raise Forbidden("No API key is configured, so the bridge accepts loopback host names only.")
         said = headers.get("origin")
         if grant.allowed_origins:
             if said is None or not grant.is_for_page(said):
-                raise Forbidden("This key is for pages of other web origins.", param="Origin")
+                raise Forbidden("This key is for pages from other web origins.", param="Origin")
             return
         if said is None or self._allows_all:
             return

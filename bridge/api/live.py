@@ -47,7 +47,7 @@ OPERATIONS = [
     Operation(
         method="post",
         path=_SESSIONS,
-        summary="A Live session over WebRTC: offer in, answer out, as soon as the session has begun.",
+        summary="Opens a Live session over WebRTC. The answer comes once the session has started.",
         request=LiveCreateRequest,
         status=201,
         response=LiveCreated,
@@ -55,40 +55,40 @@ OPERATIONS = [
     Operation(
         method="get",
         path=_SESSIONS,
-        summary="A WebSocket of Live events. The client speaks first, with `session.start`. See /asyncapi.json.",
+        summary="A WebSocket of Live events. The client sends `session.start` first. See /asyncapi.json.",
         status=101,
     ),
     Operation(
         method="get",
         path=f"{_SESSION}/attach",
-        summary="A sideband of a Live session: a WebSocket of its events and its sound. See /asyncapi.json.",
+        summary="A sideband of a Live session: a WebSocket with its events and sound. See /asyncapi.json.",
         status=101,
     ),
     Operation(method="post", path=f"{_SESSION}/hangup", summary="Ends the Live session."),
     Operation(
         method="post",
         path=f"{_SESSION}/accept",
-        summary="Answers a telephone call that waits, with this Live session; see `incoming_wait`.",
+        summary="Accepts an incoming telephone call with this Live session; see `incoming_wait`.",
         request=LiveAcceptRequest,
     ),
     Operation(
         method="post",
         path=f"{_SESSION}/reject",
-        summary="Ends a telephone call that waits, without an answer.",
+        summary="Rejects an incoming telephone call.",
         request=LiveRejectRequest,
     ),
     Operation(
         method="post",
         path=f"{_SESSION}/refer",
-        summary="Transfers a telephone call, which waits or runs, to somebody else, if its carrier can.",
+        summary="Transfers an incoming or running telephone call to somebody else, if its carrier supports that.",
         request=ReferRequest,
     ),
     Operation(method="get", path=f"{_SESSION}/content", summary="The recording of a stored session, if there is one."),
-    Operation(method="post", path=f"{_SESSION}/fork", summary="A session that goes on from a stored one."),
+    Operation(method="post", path=f"{_SESSION}/fork", summary="Opens a new session that continues a stored one."),
     Operation(
         method="get",
         path=f"{_SESSION}/fork",
-        summary="A session that goes on from a stored one, as a WebSocket of Live events.",
+        summary="A new session that continues a stored one, as a WebSocket of Live events.",
         status=101,
     ),
 ]
@@ -118,7 +118,7 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
     async def opening(websocket: WebSocket, grant: Grant) -> SocketPlace:
         grant.require_owner()
         for name in websocket.query_params:
-            raise BadRequest("Parameters of a Live session go into session.start, and not into the URL.", param=name)
+            raise BadRequest("Parameters of a Live session go into session.start, not into the URL.", param=name)
         return await calls.live.place(_terms(grant, websocket))
 
     async def attaching(websocket: WebSocket, grant: Grant) -> SocketPlace:
@@ -218,7 +218,7 @@ class RecordingResponse(StreamingResponse):
 
 def _terms(grant: Grant, connection: HTTPConnection) -> Terms:
     if grant.config is not None and grant.config.config.type in ("transcription", "translation"):
-        raise Forbidden(f"This key is for a {grant.config.config.type}; it opens no Live session.")
+        raise Forbidden(f"This key is for a {grant.config.config.type}; it cannot open a Live session.")
     terms = terms_of(grant, None, model=None, dialect=Dialect.GA)
     return replace(terms, caller=address_of(connection.client), trace=TraceContext.of(connection.headers))
 

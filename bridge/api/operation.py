@@ -7,7 +7,7 @@ from msgspec import Struct
 
 __all__ = ["LOCATION", "Operation"]
 
-LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
+LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`. The last segment is the call's ID."}
 """The header of an answer that says which call was made."""
 
 

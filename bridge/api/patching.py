@@ -28,8 +28,8 @@ ETAG = "ETag"
 ACCEPT_PATCH = "Accept-Patch"
 """The header that says with which bodies a session is patched (RFC 5789 section 3.1)."""
 ICE_HEADERS = {
-    ETAG: "Of the ICE session; a fragment says with `If-Match` which one it is about.",
-    ACCEPT_PATCH: "With which media types the session takes `PATCH`.",
+    ETAG: "The ETag of the ICE session, which a fragment names in `If-Match`.",
+    ACCEPT_PATCH: "The media types that the session accepts in `PATCH`.",
 }
 """Both headers, with their meaning."""
 

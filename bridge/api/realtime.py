@@ -72,13 +72,17 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
     if "session_id" in query:
         for name in query:
             if name not in _OF_AN_OWNER:
-                raise BadRequest(f"Who comes back says session_id and after; '{name}' is not for it.", param=name)
+                raise BadRequest(
+                    f"A client that resumes its session gives session_id and after; '{name}' is not allowed there.",
+                    param=name,
+                )
         return ListenerRole.OWNER, STOCK
     is_own = "call_id" not in query
     asks_for_own = "model" in query or "intent" in query  # beta's SDK always sends a model with its intent
     if asks_for_own != is_own and not (is_own and grant.is_minted):
         raise BadRequest(
-            "Give exactly one of 'model', 'intent' (for a new session) and 'call_id' (a running call).", param="model"
+            "Give exactly one of 'model', 'intent' (for a new session) and 'call_id' (for a running call).",
+            param="model",
         )
     if query.get("intent", "transcription") != "transcription":
         raise BadRequest("'intent' must be 'transcription' if it is given.", param="intent")
@@ -91,5 +95,5 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
         return role, parse_choices(query.multi_items(), others=_OF_A_LISTENER)
     for name in (*CHOICES, "role"):
         if name in query and name != _EVENTS:
-            raise BadRequest(f"'{name}' is for listeners of a call; a session of its own has both tracks.", param=name)
+            raise BadRequest(f"'{name}' is for listeners of a call; a new session always has both tracks.", param=name)
     return role, parse_choices((name, value) for name, value in query.multi_items() if name == _EVENTS)

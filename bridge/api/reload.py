@@ -33,7 +33,7 @@ OPERATIONS = [
     Operation(
         method="post",
         path=_PATH,
-        summary="Reads the settings again. If anything is wrong with them, nothing changes. With an API key only.",
+        summary="Reads the settings again. If anything is wrong with them, nothing changes. Needs an API key.",
         response=ConfigReload,
     )
 ]

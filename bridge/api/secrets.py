@@ -135,7 +135,7 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
         wanted, session = read_request(await read_json(request), ClientSecretRequest)
         if session is not None and session.config.type == "translation":
             raise BadRequest(
-                f"Keys for translations are made at {_TRANSLATIONS}.", code="invalid_value", param="session.type"
+                f"Keys for translations are minted at {_TRANSLATIONS}.", code="invalid_value", param="session.type"
             )
         session = calls.complete_session(session or _NOTHING)
         return await mint(wanted.bridge, wanted.expires_after.seconds, session)
@@ -177,7 +177,9 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
 
     async def session_for_page(request: Request) -> Response:
         if not allowance.is_open:
-            raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
+            raise UnknownCall(
+                "There is no token server here: it needs the settings page_keys and allow_origin.", code="not_found"
+            )
         origin = keys.admit_page(request.headers)
         calls.require_accepting()
         await allowance.take(request.client.host if request.client is not None else "")
@@ -222,7 +224,7 @@ async def _mint_beta(
     The key is good for a minute, unless told otherwise, and for one connection.
     """
     if not isinstance(flat, dict):
-        raise BadRequest("The body is a JSON object.")
+        raise BadRequest("The body must be a JSON object.")
     ttl_s = _convert({"client_secret": flat.get("client_secret")}, BetaRequest).ttl_s
     beta = Beta()
     kind = "transcription" if is_transcription else "realtime"

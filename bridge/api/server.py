@@ -271,7 +271,7 @@ class _Contain:
         except Exception as error:
             _log.error("api.request_failed", path=scope.get("path"), exc_info=error)
             if scope["type"] == "http":
-                refusal = BridgeError("Something went wrong in the server; its log has the details.")
+                refusal = BridgeError("Something went wrong in the server; see its log.")
                 await JSONResponse({"error": error_body(refusal)}, refusal.http_status)(scope, receive, send)
 
 
@@ -279,7 +279,7 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers a request for which there is nothing; Starlette would close a socket with 403 and no word."""
     if scope["type"] != "websocket":
         raise HTTPException(404)
-    refusal = RequestError(f"{scope['path']} is no WebSocket here.", code="not_found")
+    refusal = RequestError(f"{scope['path']} is not a WebSocket endpoint here.", code="not_found")
     response = JSONResponse({"error": error_body(refusal)}, 404)
     await WebSocket(scope, receive, send).send_denial_response(response)
 

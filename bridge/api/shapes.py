@@ -46,13 +46,13 @@ def _meaning(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
 
 
-_TURN = _meaning("where there is a TURN server: the configuration of a page's `RTCPeerConnection`")
-_RATES_OF_COMPRESSED = "; ".join(f"of `{name}` {compression.rates}" for name, compression in COMPRESSED.items())
-_Model = Annotated[str, _meaning("the model of the new session; an `ek_` key has its own")]
+_TURN = _meaning("only if there is a TURN server: the configuration for a page's `RTCPeerConnection`")
+_RATES_OF_COMPRESSED = "; ".join(f"for `{name}`, {compression.rates}" for name, compression in COMPRESSED.items())
+_Model = Annotated[str, _meaning("model of the new session; an `ek_` key may bring its own")]
 
 
 class ClientSecret(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
-    """A key for clients."""
+    """Mints a key for a client."""
 
     value: str
     expires_at: int
@@ -79,13 +79,13 @@ class OfferForm(Struct, frozen=True):
     """An offer and the session that it is for."""
 
     sdp: str
-    session: Annotated[SessionConfig, _meaning("left aside where the `ek_` key has a session of its own")] | None = None
+    session: Annotated[SessionConfig, _meaning("ignored if the `ek_` key has its own session")] | None = None
 
 
 class RejectRequest(Struct, frozen=True):
     """How a call that waits is rejected."""
 
-    status_code: Annotated[int, msgspec.Meta(ge=400, le=699), _meaning("of SIP: 486 busy, 603 decline")] = 603
+    status_code: Annotated[int, msgspec.Meta(ge=400, le=699), _meaning("SIP status: 486 busy, 603 decline")] = 603
 
 
 class ReferRequest(Struct, frozen=True):
@@ -149,7 +149,7 @@ class Model(Struct, frozen=True):
 
     id: str
     created: int
-    owned_by: Annotated[str, _meaning("the upstream that answers for it")]
+    owned_by: Annotated[str, _meaning("the upstream that serves it")]
     object: str = "model"
 
 
@@ -178,16 +178,19 @@ class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.
     """What the caller says, in the format that the listener chose."""
 
     event_id: str
-    audio: Annotated[str, _meaning(f"base64: samples, or {PACKETS}; of Opus empty if packets were lost here")]
+    audio: Annotated[str, _meaning(f"base64: samples, or {PACKETS}; for Opus, empty if packets were lost here")]
     timestamp: (
-        Annotated[int, _meaning("of compressed sound, Opus at 48 kHz: samples of the track before these")] | UnsetType
+        Annotated[
+            int, _meaning("for compressed sound, with Opus at 48 kHz: number of samples of the track before these")
+        ]
+        | UnsetType
     ) = UNSET
 
 
 class CallListQuery(Struct, frozen=True):
     """Which calls are to be listed."""
 
-    ended: Annotated[Literal["0", "1"], _meaning("1 lists the last calls that are over, not those that run")] | None = (
+    ended: Annotated[Literal["0", "1"], _meaning("1: list the calls that ended last, not the running ones")] | None = (
         "0"
     )
     q: (
@@ -195,8 +198,8 @@ class CallListQuery(Struct, frozen=True):
             str,
             msgspec.Meta(max_length=256),
             _meaning(
-                "only calls that have this in their id, their carrier's ids, their caller's address, a value of their "
-                "metadata, their trace, or the id of their key; a telephone number is found however it is written"
+                "only calls with this text in their ID, their carrier's IDs, their caller's address, a value of their "
+                "metadata, their trace or the ID of their key; telephone numbers match however they are written"
             ),
         ]
         | None
@@ -207,27 +210,33 @@ class CallQuery(Struct, frozen=True):
     """What a ``POST`` of an offer may say on its URL."""
 
     model: _Model | None = None
-    intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
+    intent: Annotated[Literal["transcription"], _meaning("a session that only transcribes")] | None = None
 
 
 class TranslationQuery(Struct, frozen=True):
     """What a request for a translation says on its URL."""
 
-    model: Annotated[str, _meaning("the model that translates; an `ek_` key has its own")] | None = None
+    model: Annotated[str, _meaning("model that translates; an `ek_` key may bring its own")] | None = None
 
 
 class PlayQuery(Struct, frozen=True):
     """What a player may say on its URL."""
 
     tracks: (
-        Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma, mixed")] | None
+        Annotated[
+            str,
+            _meaning(
+                "which sound: `input` (the caller), `output` (the answer), or both, separated by a comma and mixed"
+            ),
+        ]
+        | None
     ) = "input,output"
 
 
 class ResumeQuery(Struct, frozen=True):
     """What a peer that comes back may say on its URL."""
 
-    after: Annotated[str, _meaning("id of the last event that it has had")] | None = None
+    after: Annotated[str, _meaning("ID of the last event that it received")] | None = None
 
 
 class PageQuery(Struct, frozen=True):
@@ -244,13 +253,13 @@ class SocketQuery(Struct, frozen=True):
     """
 
     model: _Model | None = None
-    intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
-    session_id: Annotated[str, _meaning("the own session that a lost owner comes back to")] | None = None
-    call_id: Annotated[str, _meaning("the running call to listen to")] | None = None
+    intent: Annotated[Literal["transcription"], _meaning("a session that only transcribes")] | None = None
+    session_id: Annotated[str, _meaning("the session to which its owner returns")] | None = None
+    call_id: Annotated[str, _meaning("the running call to attach to")] | None = None
     audio: (
         Annotated[
             str,
-            _meaning("how a listener wants the sound; this and what follows (but `events`) goes beside `call_id` only"),
+            _meaning("format of the sound for a listener; this and all that follow, except `events`, need `call_id`"),
             msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS, *COMPRESSED]}),
         ]
         | None
@@ -258,50 +267,64 @@ class SocketQuery(Struct, frozen=True):
     role: (
         Annotated[
             Literal["controller", "observer", "agent"],
-            _meaning("an observer may send no events; an agent is the model, of the call or of the next one"),
+            _meaning("an observer may not send events; an agent is the model of this call, or of the next one"),
         ]
         | None
     ) = "controller"
     rate: (
         Annotated[
-            Literal[8000, 16000, 24000, 44100, 48000], _meaning(f"of `audio=pcm16`, in Hz; {_RATES_OF_COMPRESSED}")
+            Literal[8000, 16000, 24000, 44100, 48000],
+            _meaning(f"sample rate for `audio=pcm16`, in Hz; {_RATES_OF_COMPRESSED}"),
         ]
         | None
     ) = 24000
-    channels: Annotated[Literal[1, 2], _meaning("of `audio=pcm16`; two are alike")] | None = 1
+    channels: Annotated[Literal[1, 2], _meaning("for `audio=pcm16`; with 2, both channels are the same")] | None = 1
     compression: (
         Annotated[
             str,
-            _meaning(f"{PACKETS} a message; the same as the name in `audio=`"),
+            _meaning(f"the same as that name in `audio=`: {PACKETS} per message"),
             msgspec.Meta(extra_json_schema={"enum": ["none", *COMPRESSED]}),
         ]
         | None
     ) = "none"
     latency: (
-        Annotated[Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; else as it comes")]
+        Annotated[
+            Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; if unset, as it arrives")
+        ]
         | None
     ) = None
     chunk_ms: (
-        Annotated[int, msgspec.Meta(ge=20, le=1000), _meaning("the same to the millisecond, instead of `latency`")]
+        Annotated[
+            int, msgspec.Meta(ge=20, le=1000), _meaning("instead of `latency`: length of a chunk, in milliseconds")
+        ]
         | None
     ) = None
-    chunk_size: Annotated[Literal[1024, 2048, 4096], _meaning("the same in bytes")] | None = None
-    tracks: Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma")] | None = (
-        "input,output"
-    )
+    chunk_size: (
+        Annotated[Literal[1024, 2048, 4096], _meaning("instead of `latency`: length of a chunk, in bytes")] | None
+    ) = None
+    tracks: (
+        Annotated[
+            str, _meaning("which sound: `input` (the caller), `output` (the answer), or both, separated by a comma")
+        ]
+        | None
+    ) = "input,output"
     events: (
-        Annotated[str, _meaning("control events by name, or by prefix up to a dot; `!` leaves out; commas between")]
+        Annotated[str, _meaning("control events, by name or by prefix up to a dot, separated by commas; `!` excludes")]
         | None
     ) = None
     framing: (
-        Annotated[Literal["json", "binary"], _meaning("`binary`: sound in binary messages, with a header of 16 bytes")]
+        Annotated[Literal["json", "binary"], _meaning("`binary`: sound in binary messages with a header of 16 bytes")]
         | None
     ) = "json"
-    after: Annotated[str, _meaning("id of the last event that a listener has had who comes back")] | None = None
+    after: Annotated[str, _meaning("for a listener that reconnects: ID of the last event that it received")] | None = (
+        None
+    )
 
 
 class WatchQuery(Struct, frozen=True):
     """What one who watches calls says on the URL."""
 
-    events: Annotated[str, _meaning("which events, as for listeners")] | None = None
-    after: Annotated[str, _meaning("id of the last event that a watcher has had who comes back")] | None = None
+    events: Annotated[str, _meaning("which events, chosen as for listeners")] | None = None
+    after: Annotated[str, _meaning("for a watcher that reconnects: ID of the last event that it received")] | None = (
+        None
+    )

@@ -18,7 +18,9 @@ def new_tls_context(cert: str, key: str) -> ssl.SSLContext:
         context.load_cert_chain(cert, key)
     except OSError as error:  # ssl.SSLError is an OSError
         reason = error.strerror or getattr(error, "reason", None) or error
-        raise ConfigError(f"tls_cert: {cert} and its key {key} cannot be used: {reason}", param="tls_cert") from None
+        raise ConfigError(
+            f"tls_cert: the certificate {cert} and its key {key} cannot be used: {reason}", param="tls_cert"
+        ) from None
     return context
 
 

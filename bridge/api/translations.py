@@ -73,7 +73,7 @@ async def _open(websocket: WebSocket, calls: CallService, grant: Grant) -> Socke
     query = websocket.query_params
     for name in query:
         if name not in ("model", _EVENTS):
-            raise BadRequest(f"The URL of a translation takes 'model' only, and not '{name}'.", param=name)
+            raise BadRequest(f"The URL of a translation may have 'model' only, not '{name}'.", param=name)
     choices = parse_choices((name, value) for name, value in query.multi_items() if name == _EVENTS)
     terms = _terms(grant, None, query.get("model"))
     terms = replace(terms, caller=address_of(websocket.client), trace=TraceContext.of(websocket.headers))
@@ -83,9 +83,9 @@ async def _open(websocket: WebSocket, calls: CallService, grant: Grant) -> Socke
 def _terms(grant: Grant, asked: SessionRequest | None, model: str | None) -> Terms:
     """Returns what a translation starts with: what its key stands for, or else what is asked for."""
     if grant.config is not None and grant.config.config.type != "translation":
-        raise Forbidden("This key is for a session that does not translate.")
+        raise Forbidden("This key is for a session, not for a translation.")
     if grant.config is None and asked is None:
         if not model:
-            raise BadRequest("Name the model that translates, as ?model=gpt-realtime-translate.", param="model")
+            raise BadRequest("Name the model that translates, such as ?model=gpt-realtime-translate.", param="model")
         asked = read_translation({"model": model})
     return terms_of(grant, asked, model=model, dialect=Dialect.TRANSLATION)

@@ -25,7 +25,7 @@ __all__ = ["OPERATIONS", "whep_routes"]
 _WHEP = "/v1/whep/{call_id}"
 _SESSION = f"{_WHEP}/{{player_id}}"
 
-OPERATIONS = operations_of("WHEP, a player's", _WHEP, _SESSION, PlayQuery)
+OPERATIONS = operations_of("WHEP, for a player", _WHEP, _SESSION, PlayQuery)
 """The description of the routes."""
 
 

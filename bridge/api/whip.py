@@ -57,29 +57,31 @@ _ENDPOINT = re.compile(r"/v1/(?:whip|whep/[^/]+)")
 _TAKEN = ("*/*", "application/*", SDP)
 
 
-_LINK = {"Link": 'A TURN server with its credentials (`rel="ice-server"`), one for each address.'}
-_POSTED = {"Location": "The session: there go `PATCH` and `DELETE`."} | ICE_HEADERS | _LINK
+_LINK = {"Link": 'A TURN server and its credentials (`rel="ice-server"`), one header per address.'}
+_POSTED = {"Location": "The session, to which `PATCH` and `DELETE` go."} | ICE_HEADERS | _LINK
 
 
 def operations_of(what: str, endpoint: str, session: str, query: type[Struct]) -> list[Operation]:
     """Returns the operations of an endpoint and its sessions; ``what`` says what they are, in one word."""
-    accepts = {ACCEPT_POST: "The media type of an offer."}
+    accepts = {ACCEPT_POST: "The media type that an offer must have."}
     return [
-        Operation(method="post", path=endpoint, summary=f"{what}: offer in, answer out.", request=SDP, status=201,
+        Operation(method="post", path=endpoint, summary=f"{what}: the request is an SDP offer, the response its "
+                                                        "answer.", request=SDP, status=201,
                   response=SDP, query=query, headers=_POSTED),
-        Operation(method="get", path=endpoint, summary="Nothing, if the key is good for it.", status=204),
-        Operation(method="options", path=endpoint, summary="What is taken here; with a key, TURN servers as well.",
+        Operation(method="get", path=endpoint, summary="Checks that the key is valid for this endpoint.", status=204),
+        Operation(method="options", path=endpoint, summary="What this endpoint accepts; with a key, also the TURN "
+                                                           "servers.",
                   headers=accepts | _LINK, is_public=True),
         Operation(method="patch", path=session, request=FRAGMENT, response=FRAGMENT, headers=ICE_HEADERS,
-                  summary="More candidates (204) or an ICE restart (200), with `If-Match`."),
-        Operation(method="delete", path=session, summary="Ends it."),
-        Operation(method="get", path=session, summary="Nothing, if it runs.", status=204),
-        Operation(method="options", path=session, summary="What is taken here.", is_public=True,
+                  summary="Adds ICE candidates (204) or restarts ICE (200), with `If-Match`."),
+        Operation(method="delete", path=session, summary="Ends the session."),
+        Operation(method="get", path=session, summary="Checks that the session is running.", status=204),
+        Operation(method="options", path=session, summary="What this session accepts.", is_public=True,
                   headers={ACCEPT_PATCH: ICE_HEADERS[ACCEPT_PATCH]}),
     ]  # fmt: skip
 
 
-OPERATIONS = operations_of("WHIP, a publisher's", _WHIP, f"{_WHIP}/{{call_id}}", CallQuery)
+OPERATIONS = operations_of("WHIP, for a publisher", _WHIP, f"{_WHIP}/{{call_id}}", CallQuery)
 """The description of the routes."""
 
 
@@ -155,7 +157,7 @@ async def read_offer(request: Request) -> bytes:
         raise NotTheMediaType(f"Send the offer as Content-Type: {SDP}.", param="Content-Type")
     accept = request.headers.get("accept", "*/*")
     if not any(part.partition(";")[0].strip().lower() in _TAKEN for part in accept.split(",")):
-        raise NotAcceptable(f"The answer is {SDP}, which Accept leaves out.", param="Accept")
+        raise NotAcceptable(f"The answer is {SDP}, which the Accept header does not allow.", param="Accept")
     return await read_body(request, MAX_OFFER_BYTES, too_long=BadOffer, param="sdp")
 
 

@@ -51,7 +51,7 @@ class Admission:
     def require_accepting(self) -> None:
         """Raises ``Draining`` if no new call is begun here."""
         if self.is_draining:
-            raise Draining("The server is about to stop and takes no new calls.")
+            raise Draining("The server is about to stop and accepts no new calls.")
 
     def require_room(self, key_id: str = API_KEY_ID) -> None:
         """Raises ``Draining``, ``Overloaded`` or ``OverLimit`` if this process would refuse a call of the key."""
@@ -60,7 +60,7 @@ class Admission:
         if self.is_full:
             raise _too_many(f"The server has {self._max_calls} calls")
         if key_id != API_KEY_ID and self._calls[True] >= self.max_calls_of_clients:
-            raise _too_many(f"The server has {self.max_calls_of_clients} calls of clients")
+            raise _too_many(f"The server has {self.max_calls_of_clients} calls opened by clients")
 
     def reserve(self, key_id: str = API_KEY_ID) -> Reservation:
         """Reserves a place for a call of the key; raises what ``require_room`` does."""
@@ -76,4 +76,4 @@ class Admission:
 
 
 def _too_many(what: str) -> OverLimit:
-    return OverLimit(f"{what}, which is the limit.", code="too_many_calls")
+    return OverLimit(f"{what} already, which is the limit.", code="too_many_calls")

@@ -34,7 +34,7 @@ class IfMatch:
         ``*`` in quotes is taken for any too, because the RFC's own example writes it so.
         """
         if header is None:
-            advice = "Say with If-Match which ICE session this is about: its ETag, or * for a restart."
+            advice = "Name the ICE session in If-Match: its ETag, or * for a restart."
             raise NoCondition(advice, param="If-Match")
         if header.strip() == _ANY:
             return cls(frozenset({_ANY}))
@@ -46,7 +46,9 @@ class IfMatch:
         The tag is None if there is none.
         """
         if tag is None or self.tags.isdisjoint({_ANY, tag}):
-            raise NotTheState("If-Match is not the ETag of this peer's current ICE session.", param="If-Match")
+            raise NotTheState(
+                "The If-Match header is not the ETag of this peer's current ICE session.", param="If-Match"
+            )
 
 
 def newest_tag(endpoint: Endpoint, legs: Sequence[Leg]) -> str | None:

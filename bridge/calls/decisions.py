@@ -113,7 +113,9 @@ class IncomingCalls:
         if waiting is None:
             await self._find(grant, call_id)
             raise BadRequest(
-                "The call does not wait to be accepted: it is running.", code="call_not_waiting", param="call_id"
+                "The call is not waiting to be accepted: it is already running.",
+                code="call_not_waiting",
+                param="call_id",
             )
         return waiting
 

@@ -102,4 +102,4 @@ class LocalCallDirectory:
 
 def unknown_call(call_id: str, *, param: str = "call_id") -> UnknownCall:
     """Returns the refusal for a call that is another key's, or nobody's: both get the same one."""
-    return UnknownCall(f"No call '{call_id[:64]}' is running here.", param=param)
+    return UnknownCall(f"No call with the ID '{call_id[:64]}' is running here.", param=param)

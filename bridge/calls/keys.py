@@ -132,12 +132,14 @@ class Grant:
     def require_owner_of(self, call_id: str) -> None:
         """Raises ``Forbidden`` if the key may attach to the call but has not opened it."""
         if call_id == self.call_id:
-            raise Forbidden("This key is for attaching to the call; only a key that opened it, or an API key, ends it.")
+            raise Forbidden(
+                "This key is for attaching to the call; only the key that opened the call, or an API key, can end it."
+            )
 
     def require_admin(self) -> None:
         """Raises ``Forbidden`` for a minted key, because what is asked for concerns all calls."""
         if self.is_minted:
-            raise Forbidden("This takes an API key of the server; a key minted for a client is none.")
+            raise Forbidden("This needs an API key of the server; a key minted for a client is not enough.")
 
     def require_owner(self) -> None:
         """Raises ``Forbidden`` for a key that is not for opening calls and ending them."""
@@ -149,11 +151,11 @@ class Grant:
 
     def require_publisher(self) -> None:
         """Raises ``Forbidden`` for a key that is not for publishing."""
-        self._require((KeyPurpose.PUBLISHER,), "it publishes nothing by WHIP")
+        self._require((KeyPurpose.PUBLISHER,), "it cannot publish by WHIP")
 
     def require_player(self) -> None:
         """Raises ``Forbidden`` for a key that is not for playing."""
-        self._require((KeyPurpose.PLAYER,), "it plays nothing by WHEP")
+        self._require((KeyPurpose.PLAYER,), "it cannot play by WHEP")
 
     def require_listener(self) -> None:
         """Raises ``Forbidden`` for a key that sees no calls."""
@@ -162,7 +164,7 @@ class Grant:
     def require_agent(self) -> None:
         """Raises ``Forbidden`` for a key that is not for answering calls."""
         if self.purpose not in (KeyPurpose.API, KeyPurpose.AGENT):
-            raise Forbidden("An agent needs an API key, or a client's key with role agent.", param="role")
+            raise Forbidden("An agent needs an API key, or a client's key with the role agent.", param="role")
 
     def _require(self, purposes: tuple[KeyPurpose, ...], refusal: str) -> None:
         if self.purpose not in (KeyPurpose.API, *purposes):
@@ -242,7 +244,7 @@ class LocalKeyStore:
         if len(self._kept) >= MAX_MINTED:
             self._forget(now)
         if len(self._kept) >= MAX_MINTED:
-            raise OverLimit("Too many keys are waiting to be used.")
+            raise OverLimit("Too many unused keys exist already; try again later.")
         key = key or new_id("ek")
         token = key_digest(key, self._salt).hex()
         kept = _Kept(replace(grant, token=token), now + ttl_s)
@@ -269,7 +271,7 @@ class LocalKeyStore:
             if kept.uses:
                 raise spent_key()
             if self.tell_minted is not None:  # the next process has the key as well, and it may be spent there
-                raise Draining("Another process of this server takes new calls from now on; connect again.")
+                raise Draining("Another process of this server now takes new calls; connect again.")
         kept.uses += 1
 
     async def is_named(self, origin: str) -> bool:
@@ -362,7 +364,7 @@ def key_digest(key: str, salt: bytes) -> bytes:
 
 def spent_key() -> Unauthorized:
     """Returns the refusal for a key for a single use that has had it."""
-    return Unauthorized("The key was good for one connection, and has had it.")
+    return Unauthorized("The key was good for one connection and has already been used.")
 
 
 def expired_key() -> Unauthorized:

@@ -161,7 +161,7 @@ class LiveAccess:
         """Yields the recording of a stored session; raises as ``fork`` does, and ``UpstreamError``."""
         grant.require_listener()
         self._stored(grant, call_id)
-        assert self._services is not None, "a stored session is a service's"
+        assert self._services is not None, "only a Live service stores sessions"
         async with self._services.content(call_id, range_header=range_header) as content:
             yield content
 
@@ -202,7 +202,7 @@ class LiveAccess:
             async with asyncio.timeout(_ANSWER_S):
                 await call.begun.wait()
         except TimeoutError:
-            raise UpstreamError("The session did not begin in time.", code="upstream_timeout") from None
+            raise UpstreamError("The session did not start in time.", code="upstream_timeout") from None
         failure = call.failure
         if isinstance(failure, UpstreamError) and failure.type == BadRequest.type:  # the service blames the client
             raise BadRequest(failure.message, code=failure.code, param=failure.param) from None
@@ -346,7 +346,7 @@ class StartingSocket:
 
     def refuse_binary(self) -> None:
         """See ``SocketHandle``."""
-        error = BadRequest("Events are JSON text; a binary message is none.", code="invalid_json")
+        error = BadRequest("Events must be JSON text, not binary messages.", code="invalid_json")
         if self._socket is None:
             self._refuse(error, None)
         else:
@@ -433,7 +433,7 @@ class LiveSocket:
 
     def refuse_binary(self) -> None:
         """See ``SocketHandle``."""
-        error = BadRequest("Events are JSON text; a binary message is none.", code="invalid_json")
+        error = BadRequest("Events must be JSON text, not binary messages.", code="invalid_json")
         self.call.refuse(self._connection, error)
 
     def refuse_long(self, chars: int) -> None:
@@ -513,7 +513,7 @@ def _delegated(body: Body, backend_model: str | None) -> Body | None:
     responses = delegation.get("responses") if kind == "responses" else None
     if not isinstance(responses, dict) or backend_model is None:
         name = "type" if responses is None else "responses.model"
-        message = "The key's session delegates to no model, and a page cannot choose one."
+        message = "The key's session delegates to no model, and a page may not choose one."
         raise Forbidden(message, param=f"session.delegation.{name}")
     return {**delegation, "responses": {**responses, "model": backend_model}}
 

@@ -53,7 +53,7 @@ class LoopLag:
     def require_time(self) -> None:
         """Raises ``Overloaded`` if the event loop has no time for another call."""
         if self.is_too_late:
-            raise Overloaded("The server is overloaded and takes no new calls for now.")
+            raise Overloaded("The server is overloaded and accepts no new calls for now.")
 
     def start(self) -> None:
         """Begins to measure the running loop."""

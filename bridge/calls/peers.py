@@ -28,7 +28,7 @@ class CallPeers:
     def endpoint(self) -> Endpoint:
         """The end of all peer connections; raises ``NotImplementedHere`` if no offers are taken."""
         if self._webrtc is None:
-            raise NotImplementedHere("This server takes no offers.")
+            raise NotImplementedHere("This server accepts no offers.")
         return self._webrtc
 
     def answer(
@@ -78,7 +78,7 @@ class CallPeers:
         answer = self.answer_again(session, offer)
         if answer is None:
             raise BadOffer(
-                "The offer is not of the peer connection that this call has. Another one takes its place by "
+                "The offer is not from this call's peer connection. To replace the peer, use "
                 f"POST /v1/realtime/calls/{call_id} with the call's Bridge-Resume-Key.",
                 param="sdp",
             )
@@ -89,7 +89,7 @@ class CallPeers:
         session = await self._find(grant, call_id)
         grant.require_owner_of(call_id)
         if session.info.transport != WEBRTC:
-            raise BadRequest("This call is not over WebRTC: there is no ICE session to change.", param="call_id")
+            raise BadRequest("This call is not over WebRTC, so there is no ICE session to change.", param="call_id")
         return session
 
     def answer_again(self, session: Session, offer: Offer) -> CallAnswer | None:

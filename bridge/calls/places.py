@@ -120,13 +120,13 @@ class _WatcherSocket:
 
     def refuse_binary(self) -> None:
         """See ``SocketHandle``."""
-        refusal = Forbidden("This connection tells of calls, and takes no events.")
+        refusal = Forbidden("This connection reports calls; it accepts no events.")
         self._events.answer(self._watcher, error_event(refusal))
 
     def refuse_long(self, chars: int) -> None:
         """See ``SocketHandle``."""
         self.refuse_binary()
-        self._watcher.close(_UNSUPPORTED_DATA, "this connection takes no events")
+        self._watcher.close(_UNSUPPORTED_DATA, "this connection accepts no events")
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
@@ -175,7 +175,7 @@ class _AgentSocket:
 
     def refuse_long(self, chars: int) -> None:
         """See ``SocketHandle``."""
-        self._sink.close(_UNSUPPORTED_DATA, "events are JSON text of at most 15 MiB")
+        self._sink.close(_UNSUPPORTED_DATA, "events must be JSON text of at most 15 MiB")
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""

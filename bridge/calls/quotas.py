@@ -133,8 +133,8 @@ class LocalQuotas(Quotas):
         """Makes quotas with so many for each key."""
         return cls(
             LocalKeyQuota(calls, what="calls", code="too_many_calls"),
-            LocalKeyQuota(listeners, what="listeners already", counts_api_keys=True),
-            LocalKeyQuota(calls, what="agents already"),
+            LocalKeyQuota(listeners, what="listeners", counts_api_keys=True),
+            LocalKeyQuota(calls, what="agents"),
         )
 
 
@@ -155,12 +155,12 @@ class KeyAllowance(Protocol):
 
 def over_quota(limit: int, what: str, code: str | None) -> OverLimit:
     """Returns the refusal for a key that has as many as it may."""
-    return OverLimit(f"This key has {limit} {what}, which is the limit.", code=code)
+    return OverLimit(f"This key already has {limit} {what} already, which is the limit.", code=code)
 
 
 def over_allowance(limit: int) -> OverLimit:
     """Returns the refusal for an address that has had as many keys as it may."""
-    return OverLimit(f"This address has had {limit} in the last minute, which is the limit.")
+    return OverLimit(f"This address has already been given {limit} keys in the last minute, which is the limit.")
 
 
 class LocalKeyAllowance:

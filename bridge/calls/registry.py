@@ -182,8 +182,8 @@ class Registry:
     def _require_translator(self, model: str) -> None:
         if not self._is_translated(model):
             raise UnknownModel(
-                f"Nobody here translates with the model '{model[:64]}': the embedded engine and agents cannot. "
-                "It takes an upstream that is a service with translations, over WebSocket.",
+                f"No upstream here translates with the model '{model[:64]}'. The embedded engine and agents cannot "
+                "translate; that takes a service with translations, over WebSocket.",
                 param="model",
             )
 

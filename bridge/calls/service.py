@@ -239,7 +239,7 @@ class CallService:
         grant.require_owner()
         session = await self._find_for(grant.key_id, session_id, param="session_id")
         if session.info.transport != WEBSOCKET or not session.lifetime.window.is_possible:
-            raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
+            raise BadRequest("This session has no owner that could come back over a WebSocket.", param="session_id")
         session.audience.require_event(after)
         return SessionPlace(session, ListenerRole.OWNER, Choices(after=after), dialect, Reservation())
 
@@ -275,7 +275,7 @@ class CallService:
         """
         grant.require_agent()
         if self._agents is None:
-            raise NotImplementedHere("This server takes no agents.")
+            raise NotImplementedHere("This server accepts no agents.")
         self._agents.require_room()
         if grant.call_id is not None and call_id != grant.call_id:
             raise unknown_call(str(call_id))

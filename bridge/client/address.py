@@ -37,11 +37,11 @@ _ENDPOINTS = ("/realtime/calls", "/realtime")
 _MAX_ANSWER_BYTES = 256 * 1024
 _MAX_ERROR_CHARS, _MAX_CODE_CHARS = 300, 60
 _ADVICE = {
-    401: "give a key by --api-key, BRIDGE_API_KEY or OPENAI_API_KEY",
-    403: "the server does not let in this key, this host name or this path",
-    404: "is the URL that of a Realtime API? A base such as http://127.0.0.1:8080 is enough",
-    405: "the server does not take WebRTC offers there; try --transport websocket",
-    429: "more calls or requests than it takes: try again later, or make fewer",
+    401: "give a key with --api-key, BRIDGE_API_KEY or OPENAI_API_KEY",
+    403: "the server does not allow this key, this host name or this path",
+    404: "is this the URL of a Realtime API? A base such as http://127.0.0.1:8080 is enough",
+    405: "the server does not accept WebRTC offers there; try --transport websocket",
+    429: "too many calls or requests: try again later, or make fewer",
     503: "try again later",
 }
 
@@ -125,7 +125,7 @@ def authorization(api_key: str | None) -> dict[str, str]:
     if not api_key:
         return {}
     if not (api_key.isascii() and api_key.isprintable()):
-        raise CallFailed("The API key has a character that no key has; a line break, perhaps?")
+        raise CallFailed("The API key contains a character that keys never have; perhaps a line break?")
     return {"Authorization": f"Bearer {api_key}"}
 
 
@@ -191,10 +191,10 @@ def explain(error: Exception, url: str) -> CallFailed:
         case InvalidStatus():
             return _refused(cause.response.status_code, bytes(cause.response.body or b""), place)
         case TimeoutError():
-            words = f"{place} did not answer in time: is the URL right, and the server well?"
+            words = f"{place} did not answer in time: is the URL right, and is the server healthy?"
             return CallFailed(words, code="timeout")
         case socket.gaierror():
-            words = f"There is no host called {where.hostname}: is the URL right?"
+            words = f"The host {where.hostname} does not exist: is the URL right?"
             return CallFailed(words, code="unknown_host")
         case ssl.SSLCertVerificationError():
             hint = "to trust it, set SSL_CERT_FILE to the PEM file of its issuer"
@@ -205,12 +205,12 @@ def explain(error: Exception, url: str) -> CallFailed:
             return CallFailed(words, code="no_tls")
         case OSError() if cause.errno == errno.ECONNREFUSED or "Connect call failed" in str(cause):
             hint = "is `make run` running?" if is_local else "is the server running, and the URL right?"
-            return CallFailed(f"Nothing listens at {place}: {hint}", code="nothing_listens")
+            return CallFailed(f"Nothing is listening at {place}: {hint}", code="nothing_listens")
         case InvalidHandshake() | HTTPException() | EOFError() | ConnectionError():
             hint = (
                 "does its URL begin with https:// instead?" if where.scheme in ("http", "ws") else "is the URL right?"
             )
-            return CallFailed(f"{place} answers with something else than HTTP: {hint}", code="no_http")
+            return CallFailed(f"{place} does not answer with HTTP: {hint}", code="no_http")
         case OSError():
             return CallFailed(f"{place} cannot be reached: {cause.strerror or cause}.", code="unreachable")
     return CallFailed(f"The call to {place} failed: {type(cause).__name__}: {cause}")

@@ -64,7 +64,7 @@ class Answer:
     def flaw(self) -> str:
         """Why the complete response is no answer all the same; empty if it is one."""
         if self._claims_sound and not self._sound.has_begun:
-            return "The server says that it spoke, but no sound of it arrived."
+            return "The server says that it spoke, but no sound arrived."
         return "" if self.pcm or self.text or self.function_calls else "The server's response is empty."
 
     @property
@@ -125,11 +125,11 @@ class Answer:
         if self.spoken_at is None:
             return "the sound was still being spoken"
         if had_sound and not (self._was_noticed or self._created_at):
-            return "the server noticed no speech, or its turn detection is off"
+            return "the server detected no speech, or its turn detection is off"
         if self._caller_speaks:
-            return "the server believes that the caller still speaks"
+            return "the server believes that the caller is still speaking"
         if not self._created_at:
-            return "the server began no response"
+            return "the server started no response"
         if self._is_active:
             return "the server did not finish its response"
         return "the response was cancelled" if self._status == "cancelled" else "the answer was still being played"

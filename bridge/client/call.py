@@ -124,7 +124,7 @@ class Call:
         except TimeoutError:
             if not limit.expired():
                 raise
-            why = "it did not connect" if self._connect_ms is None else self._what_is_missing()
+            why = "the call did not connect" if self._connect_ms is None else self._what_is_missing()
             self._failure = f"There was no complete answer within {limit_s:g} s: {why}."
         except CallFailed as failure:
             self._failure = self._failure or failure.message
@@ -191,7 +191,7 @@ class Call:
         call_id = self._line.call_id
         listening = Listening(self.address.listener(call_id or ""), self.plan.api_key)
         if call_id is None:
-            listening.heard.note = "none could be attached: the server gave this call no id"
+            listening.heard.note = "no listener could be attached: the server gave this call no ID"
             return listening
         workers.append(tasks.create_task(listening.run()))
         with suppress(TimeoutError):

@@ -24,7 +24,7 @@ def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> Non
     add(
         "--transport",
         choices=("webrtc", "websocket"),
-        help="default: websocket where the URL begins with ws: or wss:, else webrtc",
+        help="default: websocket if the URL begins with ws: or wss:, else webrtc",
     )
     add("--model", help=f"default: {DEFAULT_MODEL}")
     add("--instructions", metavar="TEXT", help="instructions for the session")
@@ -69,7 +69,7 @@ def read_phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -
     )
     if not dialling.secret:
         advice = f", or set {variable}" if variable else ", which is a telephone's key"
-        raise CallFailed(f"A carrier's endpoint needs its secret: give --secret{advice}.")
+        raise CallFailed(f"A carrier's endpoint needs a secret: give --secret{advice}.")
     return PhonePlan(dialling, pcm=read_sound(arguments.sound))
 
 

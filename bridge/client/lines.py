@@ -166,7 +166,7 @@ class ClientWebRtcLine:
             except CallFailed:
                 raise
             except BridgeError as error:
-                raise CallFailed(f"The server's answer is of no use: {error.message}", code="bad_answer") from None
+                raise CallFailed(f"The server's answer cannot be used: {error.message}", code="bad_answer") from None
 
     @property
     def stood_still_ms(self) -> int:
@@ -242,11 +242,11 @@ class ClientWebRtcLine:
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 await self._is_settled.wait()
         except TimeoutError:
-            self._lost = "its data channel did not open"
+            self._lost = "the data channel did not open"
         if self._lost:
             raise CallFailed(
-                f"The server answered, but no media came through ({self._lost}): does a firewall block UDP, or does "
-                "the server advertise an address that cannot be reached from here (bridge serve --advertise)?",
+                f"The server answered, but no media came through ({self._lost}): is UDP blocked by a firewall, or "
+                "does the server advertise an address that cannot be reached from here (bridge serve --advertise)?",
                 code="no_media",
             )
 
@@ -274,7 +274,7 @@ class SocketLine:
                         pass
             except TimeoutError:
                 raise CallFailed(
-                    "The server opened no session: it takes WebSockets, but is it a Realtime API?", code="no_session"
+                    "The server opened no session: it accepts WebSockets, but is it a Realtime API?", code="no_session"
                 ) from None
             except ConnectionClosed as closed:
                 words = f"The server closed the socket at once ({_reason(closed)})."

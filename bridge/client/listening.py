@@ -62,7 +62,7 @@ class Listening:
                     self.take(json.loads(text))
                     self.is_settled.set()
         except CallFailed as failure:
-            self.heard.note = f"none could be attached: {failure.message}"
+            self.heard.note = f"no listener could be attached: {failure.message}"
         except (ConnectionClosed, ValueError) as error:
             self.heard.note = f"cut off: {error}"
         finally:

@@ -59,11 +59,12 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``bridge call``."""
     parser.usage = "bridge call [URL] --in FILE [FLAGS]"
     parser.description = (
-        "Makes a call, says what is in a file or a text, and waits for the answer. It shows what happens, and figures."
+        "Makes one call, says what is in a file or a text, and waits for the answer. It shows what happens, and then "
+        "figures."
     )
     add_server_flags(parser, sound_help="sound file to speak, in any format and at any rate")
     add = parser.add_argument
-    add("--text", help="typed message, sent before the sound; without --in it is answered at once")
+    add("--text", help="typed message, sent before the sound; without --in, it is answered at once")
     add("--out", metavar="FILE", help="WAV file for the answer")
     add(
         "--as",
@@ -74,12 +75,12 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--secret",
         metavar="SECRET",
-        help="what opens a carrier's endpoint (default: the daemon's own environment variable)",
+        help="secret that opens the carrier's endpoint (default: the daemon's own environment variable)",
     )
     add(
         "--public-url",
         metavar="URL",
-        help="address by which Twilio knows the bridge (default: $BRIDGE_PUBLIC_URL, or URL)",
+        help="address at which Twilio reaches the bridge (default: $BRIDGE_PUBLIC_URL, or URL)",
     )
     add(
         "--codec",
@@ -87,12 +88,13 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
         help="codec that the carrier uses, such as PCMA, L16, slin16 (default: its usual one)",
     )
     add("--dtmf", default="", metavar="KEYS", help="keys to press at the beginning of a telephone call")
-    add("--listen", action="store_true", help="attach a WebSocket listener to the call and tell what it got")
+    add("--listen", action="store_true", help="attach a WebSocket listener to the call and report what it received")
     add(
         "--seconds",
         type=float,
         metavar="N",
-        help="longest time it may take (default: the sound's length and 60, or 30 by telephone)",
+        help="longest time the call may take, in seconds (default: the length of the sound plus 60, or 30 by "
+        "telephone)",
     )
     add("--events", action="store_true", help="show every event, as JSON")
     add("--json", action="store_true", help="print the figures as one JSON object")
@@ -104,12 +106,12 @@ def run_call(
     """Makes the call that the flags describe, and returns the exit code: 0 if there was an answer."""
     if arguments.carrier is not None and (arguments.sound is None or arguments.text or arguments.listen):
         arguments.usage_error(
-            "a telephone call is made of sound alone: --as NAME needs --in FILE, no --text, no --listen"
+            "a telephone call consists of sound only: --as NAME needs --in FILE, without --text and --listen"
         )
     if arguments.sound is None and arguments.text is None:
         arguments.usage_error("say something: give --in FILE or --text MESSAGE")
     if arguments.listen and transport_of(arguments, environ) != "webrtc":
-        arguments.usage_error("--listen needs a call that can be joined: --transport webrtc")
+        arguments.usage_error("--listen needs a call to which it can attach: --transport webrtc")
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout, shows_all=arguments.events)
     call: Call | PhoneCall | None = None
     code, error, saved = 0, "", ""
@@ -271,7 +273,7 @@ def _rows(summary: Summary, saved: str) -> list[tuple[str, str]]:
     heard = summary.listener
     listener = ""
     if heard is not None:
-        listener = heard.note or f"{heard.events} events, but no sound: this server does not pass it on to listeners"
+        listener = heard.note or f"{heard.events} events, but no sound: this server does not pass sound on to listeners"
     if heard is not None and heard.append_events:
         listener = (
             f"{heard.append_events} append events, {heard.append_ms / 1000:.2f} s of the caller; "

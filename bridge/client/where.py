@@ -49,6 +49,6 @@ def key_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str | N
         try:
             return Path(path).read_text().split()[0]
         except (OSError, UnicodeError, IndexError):
-            words = f"{_KEY_FILE_VARIABLE}: no key can be read from {path}; give one by --api-key."
+            words = f"{_KEY_FILE_VARIABLE}: no key can be read from {path}; give one with --api-key."
             raise CallFailed(words) from None
     return foreign or None

@@ -161,13 +161,13 @@ class FoundCalls:
             return await self._sockets.open(node, scope)
         except InvalidStatus as refused:
             status = refused.response.status_code
-            raise Forbidden(f"The node that has this call refuses with status {status}.", code="call_taken") from None
+            raise Forbidden(f"The node that has this call refused with status {status}.", code="call_taken") from None
         except (OSError, TimeoutError, WebSocketException) as error:
             if is_refused(error):
                 self._nodes.suspect(node.id)
                 return None
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
-            raise CannotCheck("The node that has this call does not answer right now.") from None
+            raise CannotCheck("The node that has this call is not answering right now.") from None
 
 
 class _FoundCall:

@@ -70,7 +70,7 @@ class RedisKeyStore:
         while self._minted and self._minted[0] <= now:
             self._minted.popleft()
         if len(self._minted) >= MAX_MINTED:
-            raise OverLimit("Too many keys are waiting to be used.")
+            raise OverLimit("Too many unused keys exist already; try again later.")
         key = key or new_id("ek")
         lives_ms = int(ttl_s * 1000) + _REMEMBERED_MS
         kept = write_grant(replace(grant, token=""))

@@ -154,7 +154,7 @@ class NodeLink:
                 await self._app(scope, _Again(body, receive), send)
                 return
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
-            refusal = CannotCheck("The server that has this call does not answer right now; try again soon.")
+            refusal = CannotCheck("The server that has this call is not answering right now; try again soon.")
             await _refuse(scope, receive, send, refusal)
             return
         response = Response(answer.content, answer.status_code)
@@ -185,7 +185,7 @@ class NodeLink:
                 await self._app(scope, receive, send)
                 return
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
-            refusal = CannotCheck("The server that has this call does not answer right now; try again soon.")
+            refusal = CannotCheck("The server that has this call is not answering right now; try again soon.")
             await _refuse(scope, receive, send, refusal)
             return
         try:

@@ -209,7 +209,7 @@ class ClusterMember:
     async def admit_node(request: Request) -> None:
         """Raises ``Forbidden`` if the request does not come from a node of the cluster."""
         if "bridge.node" not in request.scope:
-            raise Forbidden("This is for nodes of the cluster.")
+            raise Forbidden("This endpoint is for nodes of the cluster.")
 
     @property
     def operations(self) -> list[Operation]:

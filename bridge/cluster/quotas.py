@@ -179,8 +179,8 @@ class RedisQuotas(Quotas):
         """Makes quotas of ``calls`` and ``listeners`` for each key."""
         return cls(
             RedisKeyQuota(store, node_id, calls, name="calls", what="calls", code="too_many_calls"),
-            RedisKeyQuota(store, node_id, listeners, name="listeners", what="listeners already", counts_api_keys=True),
-            RedisKeyQuota(store, node_id, calls, name="agents", what="agents already"),
+            RedisKeyQuota(store, node_id, listeners, name="listeners", what="listeners", counts_api_keys=True),
+            RedisKeyQuota(store, node_id, calls, name="agents", what="agents"),
         )
 
 

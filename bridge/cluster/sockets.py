@@ -83,7 +83,7 @@ class NodeSockets:
         """
         before: Origin | None = scope.get(ORIGIN_KEY)
         if before is not None and before.hops >= MAX_HOPS:
-            raise CannotCheck("The node that has this call cannot be found right now; try again soon.")
+            raise CannotCheck("The node that has this call cannot be reached right now; try again soon.")
         offered = [Subprotocol(name) for name in scope.get("subprotocols", ())]
         return await WebSocketConnect(
             f"{node.url.replace('http', 'ws', 1)}{target_of(scope)}",

@@ -41,94 +41,98 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """The embedded engine."""
 
     section: ClassVar[str] = "engine"
-    title: ClassVar[str] = "engine: the embedded one"
+    title: ClassVar[str] = "engine: the embedded engine"
 
     engine: Annotated[
         Literal["auto", "local", "parrot"],
         setting(
             RESTART,
-            "the embedded engine: `local` hears and speaks, `parrot` repeats; `auto`: `local` if installed",
+            "which embedded engine: `local` hears and speaks, `parrot` repeats what it hears; `auto`: `local` if it "
+            "is installed",
         ),
     ] = "auto"
     engine_seed: Annotated[
         Count | None,
-        setting(RESTART, "makes the local engine say the same, to the bit, whenever it hears the same"),
+        setting(RESTART, "makes the local engine deterministic: the same input gives the same answer, bit for bit"),
     ] = None
     engine_whisper: Annotated[
-        Text | None, setting(RESTART, "folder of another Whisper model for it, in CTranslate2's form")
+        Text | None, setting(RESTART, "folder of another Whisper model for the local engine, in CTranslate2 format")
     ] = None
     engine_voice: Annotated[
-        Text | None, setting(RESTART, "ONNX file of another voice for it, one of hibari's, as `bf_emma.int8.onnx`")
+        Text | None,
+        setting(RESTART, "ONNX file of another hibari voice for the local engine, such as `bf_emma.int8.onnx`"),
     ] = None
     engine_llm_url: Annotated[
         Text | None,
         setting(
             RESTART,
-            "language model that thinks for the engine: base URL of a server of chat completions, "
-            "as `http://127.0.0.1:11434/v1`; unset: its own rules",
+            "language model for the engine: base URL of a chat completions server, such as "
+            "`http://127.0.0.1:11434/v1`; unset: the engine's own rules",
         ),
     ] = None
     engine_llm_path: Annotated[
         Text | None,
-        setting(RESTART, "language model without a server: a GGUF file, which llama.cpp runs here (the extra `llm`)"),
+        setting(
+            RESTART,
+            "language model without a server: path of a GGUF file that llama.cpp runs on this machine "
+            "(needs the extra `llm`)",
+        ),
     ] = None
-    engine_llm_key: Annotated[Text | None, setting(RESTART, "key that `engine_llm_url` asks for", is_secret=True)] = (
-        None
-    )
+    engine_llm_key: Annotated[Text | None, setting(RESTART, "key for `engine_llm_url`", is_secret=True)] = None
     engine_llm_model: Annotated[
-        Text | None, setting(RESTART, "what the model is called there; unset: as the client calls it")
+        Text | None, setting(RESTART, "name of the model at that server; unset: the model that the client names")
     ] = None
     engine_llm_temperature: Annotated[
-        _Temperature | None, setting(RESTART, "how freely it chooses its words, 0 to 2; unset: as its server has it")
+        _Temperature | None,
+        setting(RESTART, "sampling temperature of the language model, 0 to 2; unset: its server's default"),
     ] = None
     engine_stt_url: Annotated[
         Text | None,
         setting(
             RESTART,
-            "server that hears for the engine: base URL of `/audio/transcriptions`, or `ws(s)://…/v1/realtime` of a "
-            "service with transcription sessions; unset: its own model",
+            "speech recognition for the engine: base URL of a server with `/audio/transcriptions`, or "
+            "`ws(s)://…/v1/realtime` of a service with transcription sessions; unset: the engine's own model",
         ),
     ] = None
-    engine_stt_key: Annotated[Text | None, setting(RESTART, "key that `engine_stt_url` asks for", is_secret=True)] = (
-        None
-    )
-    engine_stt_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "whisper-1"
+    engine_stt_key: Annotated[Text | None, setting(RESTART, "key for `engine_stt_url`", is_secret=True)] = None
+    engine_stt_model: Annotated[Text, setting(RESTART, "name of the model at that server")] = "whisper-1"
     engine_tts_url: Annotated[
         Text | None,
-        setting(RESTART, "server that speaks for the engine: base URL of `/audio/speech`; unset: its own voice"),
+        setting(
+            RESTART,
+            "speech synthesis for the engine: base URL of a server with `/audio/speech`; unset: the engine's own voice",
+        ),
     ] = None
-    engine_tts_key: Annotated[Text | None, setting(RESTART, "key that `engine_tts_url` asks for", is_secret=True)] = (
-        None
-    )
-    engine_tts_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "tts-1"
+    engine_tts_key: Annotated[Text | None, setting(RESTART, "key for `engine_tts_url`", is_secret=True)] = None
+    engine_tts_model: Annotated[Text, setting(RESTART, "name of the model at that server")] = "tts-1"
     engine_tts_voice: Annotated[
-        Text | None, setting(RESTART, "voice in which it speaks; unset: the one that the session names")
+        Text | None, setting(RESTART, "voice at that server; unset: the voice that the session names")
     ] = None
     engine_echo_guard: Annotated[
         bool,
         setting(
             RESTART,
-            "a caller whose microphone brings back the answer does not interrupt it; a real interruption counts half a "
-            "second later",
+            "keep an answer from interrupting itself through the caller's microphone; real interruptions take effect "
+            "half a second later",
         ),
     ] = False
     engine_backchannels: Annotated[
         tuple[Text, ...],
-        setting(RESTART, "word that does not interrupt an answer, as `mhm`; needs speech recognition"),
+        setting(RESTART, "word that does not interrupt an answer, such as `mhm`; needs speech recognition"),
     ] = ()
     engine_turn_model: Annotated[
         Text | None,
         setting(
             RESTART,
-            "ONNX file in the form of Smart Turn 3, which says for `semantic_vad` whether a turn is complete; unset: "
-            "the words say it",
+            "ONNX file, in the form of Smart Turn 3, that judges for `semantic_vad` whether a turn is complete; "
+            "unset: the words are judged instead",
         ),
     ] = None
     engine_timeout_s: Annotated[
         float,
         setting(
             RESTART,
-            "silence of a server that works for the engine, until it counts as lost, in seconds",
+            "silence after which a server that works for the engine is considered lost, in seconds",
             ge=0.1,
             le=600,
         ),
@@ -141,12 +145,12 @@ class EngineSettings(Section, frozen=True, kw_only=True):
             if url is not None and not _is_stage_url(name, url):
                 yield Fault(name, f"must be {_stage_form(name)}, got {masked(url)[:100]!r}")
         if self.engine_llm_url is not None and self.engine_llm_path is not None:
-            yield Fault("engine_llm_path", "there is one language model: leave out engine_llm_url, or this")
+            yield Fault("engine_llm_path", "an engine has one language model: set either engine_llm_url or this")
         thinks = self.engine_llm_url is not None or self.engine_llm_path is not None
         has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
         if has_one and not thinks and self.engine == "parrot":
             name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
-            yield Fault(name, "the parrot neither hears nor speaks: set both URLs, or engine_llm_url as well")
+            yield Fault(name, "the parrot neither hears nor speaks: set both URLs, or add engine_llm_url")
 
 
 class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,14 +222,14 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for name in sorted(given):
             value = getattr(self, name)
             if name.endswith("key_env") and not os.environ.get(value):
-                yield f"{name} names {value}, which the environment does not have"
+                yield f"{name} names {value}, which is not in the environment"
             elif name.endswith("_url") and not _is_stage_url(name, value):
                 yield f"{name} must be {_stage_form(name)}, got {masked(value)[:100]!r}"
         if self.kind == "cascade":
             if not (self.llm_path or any(getattr(self, f"{stage}url") for stage in _STAGES)):
                 yield "kind = 'cascade' needs llm_url, llm_path, stt_url or tts_url"
             if self.llm_url and self.llm_path:
-                yield "llm_path: there is one language model: leave out llm_url, or this"
+                yield "llm_path: a cascade has one language model: set either llm_url or this"
         elif not self.url:
             yield "url is missing"
         elif self.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(self.url):
@@ -244,52 +248,67 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
         Text,
         setting(
             NEW_CALLS,
-            "who answers: `local` (the embedded engine), `agent` (a socket that attaches as one), "
+            "who answers calls: `local` (the embedded engine), `agent` (a WebSocket client that attaches as one), "
             "`ws(s)://…/v1/realtime`, `http(s)://…/v1/realtime/calls` (over WebRTC), or the name of one of `upstreams`",
         ),
     ] = "local"
-    upstream_key: Annotated[Text | None, setting(NEW_CALLS, "key that `upstream` asks for", is_secret=True)] = None
+    upstream_key: Annotated[Text | None, setting(NEW_CALLS, "key for `upstream`", is_secret=True)] = None
     upstream_profile: Annotated[
-        Text, setting(NEW_CALLS, "name of what is particular about `upstream`: see the guide on upstreams")
+        Text,
+        setting(
+            NEW_CALLS, "profile of `upstream`, for what differs from service to service: see the guide on upstreams"
+        ),
     ] = "openai"
     default_model: Annotated[
         Text,
-        setting(NEW_CALLS, "model of a call that names none; a profile's own, if it has one, unless this is set"),
+        setting(NEW_CALLS, "model for calls that name none; unless this is set, a profile's own default comes first"),
     ] = "gpt-realtime-2.1"
     upstream_fallback: Annotated[
-        tuple[Text, ...], setting(NEW_CALLS, "who answers if `upstream` does not; tried in order")
+        tuple[Text, ...], setting(NEW_CALLS, "who answers if `upstream` does not; tried in this order")
     ] = ()
     upstreams: Annotated[
         dict[Text, NamedUpstream],
         setting(
             NEW_CALLS,
-            "more upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`; with "
-            '`kind = "cascade"` an engine of its own: `llm_`, `stt_`, `tts_` with `url`, `key` or `key_env`, `model`, '
-            'and `llm_temperature`, `tts_voice`; with `kind = "live"` a Live service: also `live_compat`, '
+            "further upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`; "
+            '`kind = "cascade"` is an engine of its own: `llm_`, `stt_`, `tts_` with `url`, `key` or `key_env`, '
+            '`model`, plus `llm_temperature`, `tts_voice`; `kind = "live"` is a Live service: also `live_compat`, '
             "`live_backend_model`",
         ),
     ] = {}
     upstream_connect_timeout_s: Annotated[
-        float, setting(NEW_CALLS, "time in which an upstream must answer, in seconds", ge=0.1, le=300)
+        float, setting(NEW_CALLS, "how long an upstream may take to answer a connection, in seconds", ge=0.1, le=300)
     ] = 10.0
     upstream_stall_s: Annotated[
         float,
-        setting(NEW_CALLS, "silence of an upstream that owes an answer, until it is redialled", ge=0.1, le=600),
+        setting(
+            NEW_CALLS,
+            "silence after which an upstream that owes an answer is dialled again, in seconds",
+            ge=0.1,
+            le=600,
+        ),
     ] = 15.0
     upstream_renew_s: Annotated[
         float,
-        setting(NEW_CALLS, "age at which an upstream is replaced before it ends the session", ge=1, le=604_800),
+        setting(
+            NEW_CALLS,
+            "age at which a connection to an upstream is replaced, before the service ends the session, in seconds",
+            ge=1,
+            le=604_800,
+        ),
     ] = 3300.0
-    upstream_tries: Annotated[int, setting(NEW_CALLS, "tries of each upstream, with backoff", ge=1, le=100)] = 3
+    upstream_tries: Annotated[
+        int, setting(NEW_CALLS, "number of attempts per upstream, with backoff", ge=1, le=100)
+    ] = 3
     agent_wait_s: Annotated[
-        float, setting(NEW_CALLS, "time in which an agent must attach to a call, in seconds", ge=0, le=3600)
+        float, setting(NEW_CALLS, "how long an agent may take to attach to a call, in seconds", ge=0, le=3600)
     ] = 10.0
     upstream_ice_server: Annotated[
         tuple[Text, ...],
         setting(
             NEW_CALLS,
-            "for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`, perhaps with "
-            "`?transport=tcp`, or the same with `turns:`, over TLS",
+            "ICE server for upstreams over WebRTC: `stun:HOST:PORT`, or `turn:USER:PASSWORD@HOST:PORT`, optionally "
+            "with `?transport=tcp`; `turns:` for TURN over TLS",
             is_secret=True,
         ),
     ] = ()
@@ -319,9 +338,9 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
         owners: dict[str, str] = {}
         for name, table in self.upstreams.items():
             if name in _OWN_UPSTREAMS:
-                yield Fault("upstreams", f"{name} is a name of the bridge itself; choose another")
+                yield Fault("upstreams", f"{name} is reserved; choose another name")
             for model in table.models:
                 if owners.setdefault(model, name) != name:
-                    reason = f"{name}.models: calls for {model[:100]} go to {owners[model]} already"
+                    reason = f"{name}.models: calls for {model[:100]} already go to {owners[model]}"
                     yield Fault("upstreams", reason)
             yield from (Fault("upstreams", f"{name}.{reason}") for reason in table.faults())

@@ -41,19 +41,20 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
         Text | None,
         setting(
             Applies.RESTART,
-            "Redis or Valkey that processes share: `redis://`, `rediss://`, `unix://`, "
-            "`redis+sentinel://HOST,HOST/NAME`, `redis+cluster://HOST,HOST`; unset: this process is by itself",
+            "Redis or Valkey that the nodes share: `redis://`, `rediss://`, `unix://`, "
+            "`redis+sentinel://HOST,HOST/NAME`, `redis+cluster://HOST,HOST`; unset: no cluster",
             is_secret=True,
         ),
     ] = None
     cluster_name: Annotated[
-        Text, setting(Applies.RESTART, "what the keys in Redis begin with; processes of one name work as one")
+        Text, setting(Applies.RESTART, "prefix of the keys in Redis; nodes with the same name form a cluster")
     ] = "bridge"
     cluster_secret: Annotated[
         Text | None,
         setting(
             Applies.RESTART,
-            "by which processes of the cluster know each other, the same in all; 16 characters or more",
+            "secret by which the nodes of the cluster recognize each other; the same on all nodes, at least 16 "
+            "characters",
             is_secret=True,
         ),
     ] = None
@@ -61,21 +62,21 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
         Text | None,
         setting(
             Applies.RESTART,
-            "`http://host:port` at which the other processes reach this one; unset: `host` and `port`",
+            "`http://host:port` at which the other nodes reach this one; unset: `host` and `port`",
         ),
     ] = None
     workers: Annotated[
         int,
         setting(
             Applies.RESTART,
-            "processes that serve on this machine, each a node of the cluster; needs `redis_url`; 0: this process "
-            "serves by itself",
+            "number of processes that serve on this machine, each a node of the cluster; needs `redis_url`; 0: a "
+            "single process, without a supervisor",
             ge=0,
             le=MAX_WORKERS,
         ),
     ] = 0
     redis_timeout_s: Annotated[
-        float, setting(Applies.RESTART, "time that a question to Redis may take, in seconds", ge=0.05, le=10)
+        float, setting(Applies.RESTART, "how long Redis may take to answer, in seconds", ge=0.05, le=10)
     ] = 1.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
@@ -88,13 +89,13 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
                 "redis_url", "must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
             )
         if self.cluster_secret is None:
-            yield Fault("redis_url", "needs cluster_secret as well: processes must know who is one of them")
+            yield Fault("redis_url", "needs cluster_secret as well: nodes must recognize each other")
         elif len(self.cluster_secret) < _MIN_SECRET_CHARS:
             yield Fault("cluster_secret", f"must have at least {_MIN_SECRET_CHARS} characters")
         if not _NAME.fullmatch(self.cluster_name):
             yield Fault("cluster_name", f"must be lower-case letters, digits and hyphens, got {self.cluster_name!r}")
         if self.node_url is None and not self.workers and is_unspecified(config.server.host):
-            reason = f"must be set: other processes cannot be told to connect to {config.server.host}"
+            reason = f"must be set: other nodes cannot connect to {config.server.host}"
             yield Fault("node_url", reason)
         elif self.node_url is not None and not _NODE_URL.fullmatch(self.node_url):
             yield Fault("node_url", f"must be http://host:port, got {self.node_url!r}")
@@ -104,7 +105,7 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
         if not self.workers:
             return
         if self.redis_url is None:
-            yield Fault("workers", "needs redis_url as well: through it workers know of each other's calls and keys")
+            yield Fault("workers", "needs redis_url as well: workers share their calls and keys through Redis")
         media = config.media
         bases = {"udp_port": config.server.port if media.udp_port is None else media.udp_port}
         bases["ice_tcp_port"] = media.ice_tcp_port or 0
@@ -113,13 +114,17 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
             if port is None:
                 yield Fault("node_url", "needs a port with workers: worker 0 gets it, worker 1 the next one")
             elif port <= config.server.port < port + self.workers:
-                reason = f"must leave port {config.server.port} to clients: workers get {port} and the next ones"
+                reason = f"must leave port {config.server.port} to clients: workers use {port} and the ports after it"
                 yield Fault("node_url", reason)
             bases["node_url"] = port or 0
         for name, first in bases.items():
             if first and first + self.workers - 1 > _LAST_PORT:
-                yield Fault(name, f"must leave room for {self.workers} workers: they get {first} and the next ones")
+                yield Fault(
+                    name, f"must leave room for {self.workers} workers: they use {first} and the ports after it"
+                )
         answering = (config.upstream.upstream, *config.upstream.upstream_fallback)
         of_models = (given.url for given in config.upstream.upstreams.values())
         if "agent" in {*answering, *of_models} and self.node_url is None:
-            yield Fault("node_url", "must be set: agents wait at one worker each, so they need the address of each")
+            yield Fault(
+                "node_url", "must be set: each agent waits at one worker, so agents need every worker's own address"
+            )

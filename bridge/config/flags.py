@@ -44,7 +44,7 @@ def settings_table(carriers: Iterable[type[Section]] = ()) -> str:
         lines += [
             f"## {head[0].upper()}{head[1:]}{':' if rest else ''}{rest}",
             "",
-            f"In the file also in the table `[{section.section}]`.",
+            f"Table in the file: `[{section.section}]`.",
             "",
             "| flag | environment | default | a change applies | meaning |",
             "|---|---|---|---|---|",
@@ -52,7 +52,7 @@ def settings_table(carriers: Iterable[type[Section]] = ()) -> str:
         for name, one in settings_of([section]).items():
             meaning = one.meaning
             if one.is_list:
-                meaning += "; repeatable, in the environment separated by commas"
+                meaning += "; repeatable, separated by commas in the environment"
             flag, variable = f"`{one.flag}`", f"`{one.variable}`"
             if one.is_table:
                 flag, variable = f"`[{name}.NAME]`", ""

@@ -144,7 +144,7 @@ class Sources:
             is_section = isinstance(value, dict) and key in self._sections
             for name, inner in self._of_table(self._sections[key], value) if is_section else ((key, value),):
                 if name in seen:
-                    raise _refusal(name, "it stands there twice", origin)
+                    raise _refusal(name, "it is set there twice", origin)
                 seen.add(name)
                 yield _Given(name, inner, origin, is_text=False)
 
@@ -187,7 +187,7 @@ class Sources:
         if setting.is_list and isinstance(value, str) and given.is_text:
             value = [part for part in map(str.strip, value.split(",")) if part]
             if not value:
-                raise _refusal(given.name, "is set and names nothing", given.origin)
+                raise _refusal(given.name, "is set but empty", given.origin)
         if setting.words and isinstance(value, str):
             value = setting.aliases.get(value.lower(), value.lower())
         try:
@@ -204,7 +204,7 @@ class Sources:
         table, _, inner = name.rpartition(".")
         home = self._settings.get(inner)
         if table and home is not None:
-            return f" there, it belongs in [{home.section.section}]"
+            return f" there; it belongs in [{home.section.section}]"
         closest = get_close_matches(inner, [*self._settings, *(() if table else self._sections)], n=1)
         return f", did you mean {closest[0]}?" if closest else ""
 

@@ -31,65 +31,68 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
         Port | None,
         setting(
             RESTART,
-            "TCP port of `/metrics`, `/readyz` and `/healthz`, where no key is asked for; unset: metrics are on "
-            "`port`, with an API key",
+            "TCP port for `/metrics`, `/readyz` and `/healthz` without a key; unset: metrics are on `port`, with an "
+            "API key",
         ),
     ] = None
-    metrics_host: Annotated[Text, setting(RESTART, "address to listen on for `metrics_port`: keep it private")] = (
+    metrics_host: Annotated[Text, setting(RESTART, "address to listen on for `metrics_port`; keep it private")] = (
         "127.0.0.1"
     )
 
     webhook_url: Annotated[
         tuple[Text, ...],
-        setting(RESTART, "`https://…` that is told of calls, recordings and upstreams: see the guide on webhooks"),
+        setting(
+            RESTART,
+            "`https://…` to which webhooks about calls, recordings and upstreams are sent: see the guide on webhooks",
+        ),
     ] = ()
     webhook_secret: Annotated[
         tuple[Text, ...],
-        setting(RESTART, "what webhooks are signed with: `whsec_` and base64, or any text", is_secret=True),
+        setting(RESTART, "secret with which webhooks are signed: `whsec_` and base64, or any text", is_secret=True),
     ] = ()
     webhook_queue: Annotated[
-        Text | None, setting(RESTART, "path of the file in which webhooks wait, so that a restart loses none")
+        Text | None, setting(RESTART, "file in which webhooks wait, so that a restart loses none")
     ] = None
     webhook_queue_events: Annotated[
-        Positive, setting(RESTART, "webhooks that may wait; what comes when there are more is lost, and counted")
+        Positive, setting(RESTART, "maximum number of webhooks that wait; further ones are dropped and counted")
     ] = 10_000
     webhook_retry_s: Annotated[
         float,
-        setting(RESTART, "time for which a webhook is tried that nobody takes, in seconds", ge=0, le=604_800),
+        setting(RESTART, "how long delivery of a webhook is attempted, in seconds", ge=0, le=604_800),
     ] = 86_400.0
     webhook_private: Annotated[
-        bool, setting(RESTART, "let webhooks go to private addresses, and by plain `http://`")
+        bool, setting(RESTART, "allow webhooks to private addresses and over plain `http://`")
     ] = False
     otlp_endpoint: Annotated[
         Text | None,
         setting(
             RESTART,
-            "`http://collector:4318` that gets a trace of each call (OTLP over HTTP); needs the extra `otel`",
+            "`http://collector:4318` to which a trace of each call is sent (OTLP over HTTP); needs the extra `otel`",
         ),
     ] = None
     ready_free_bytes: Annotated[
         int,
-        setting(RESTART, "free bytes of `record_dir`'s disk below which `/readyz` answers 503", ge=0),
+        setting(RESTART, "free space on the disk of `record_dir` below which `/readyz` answers 503, in bytes", ge=0),
     ] = 268_435_456
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Finds addresses that are none, and webhooks that could not be sent as they should."""
         for url in self.webhook_url:
             if not _WEBHOOK_URL.fullmatch(url):
-                yield Fault("webhook_url", f"must be https://host, perhaps with a path, got {masked(url)[:100]!r}")
+                yield Fault("webhook_url", f"must be https://host, optionally with a path, got {masked(url)[:100]!r}")
             elif not url.startswith("https:") and not self.webhook_private:
-                yield Fault("webhook_url", f"must be https, or webhook_private as well, got {masked(url)[:100]!r}")
+                yield Fault("webhook_url", f"must be https unless webhook_private is set, got {masked(url)[:100]!r}")
         if self.webhook_url and not self.webhook_secret:
-            yield Fault("webhook_url", "needs webhook_secret as well: a receiver must know who tells it")
+            yield Fault("webhook_url", "needs webhook_secret as well: receivers must be able to verify the sender")
         if self.webhook_url and self.webhook_queue is None:
-            yield Fault("webhook_url", "needs webhook_queue as well, the path of a file")
+            yield Fault("webhook_url", "needs webhook_queue as well")
         if self.otlp_endpoint is not None:
             if not _HTTP_URL.fullmatch(self.otlp_endpoint):
                 yield Fault("otlp_endpoint", f"must be http(s)://host:port, got {masked(self.otlp_endpoint)[:100]!r}")
             elif not _is_installed("opentelemetry.exporter.otlp.proto.http"):
                 yield Fault("otlp_endpoint", "needs OpenTelemetry: pip install '.[otel]'")
         if not all(map(_is_webhook_secret, self.webhook_secret)):
-            yield Fault("webhook_secret", "must be base64 behind whsec_, got a value that is not shown")
+            yield Fault("webhook_secret", "must be base64 after whsec_, got a value that is not shown")
         if self.metrics_host != "localhost" and not is_address(self.metrics_host):
             yield Fault("metrics_host", f"must be an IP address or localhost, got {self.metrics_host!r}")
 

@@ -26,34 +26,37 @@ class RecordingSettings(Section, frozen=True, kw_only=True):
     section: ClassVar[str] = "recording"
     title: ClassVar[str] = "recording"
 
-    record_dir: Annotated[
-        Text | None, setting(RESTART, "path of the directory for recordings; unset: none are made")
-    ] = None
+    record_dir: Annotated[Text | None, setting(RESTART, "directory for recordings; unset: nothing is recorded")] = None
     record_calls: Annotated[
-        bool, setting(RESTART, "record every call from its beginning, not only those that are asked for")
+        bool,
+        setting(RESTART, "record every call from its beginning, not only calls for which a recording is requested"),
     ] = False
     record_format: Annotated[
         Literal["ogg", "wav"],
-        setting(RESTART, "`ogg`: Opus at 48 kbit/s; `wav`: PCM16, 24 kHz; stereo both"),
+        setting(RESTART, "`ogg`: Opus at 48 kbit/s; `wav`: PCM16 at 24 kHz; both in stereo"),
     ] = "ogg"
     record_recipient: Annotated[
         tuple[Text, ...],
-        setting(RESTART, "public key of `age` (`age1…`) for which recordings are encrypted; unset: they are not"),
+        setting(RESTART, "`age` public key (`age1…`) to which recordings are encrypted; unset: they are not encrypted"),
     ] = ()
     record_max_age_s: Annotated[
         _Age | None,
-        setting(LIVE, "age in seconds at which a recording is deleted; unset: its age deletes none"),
+        setting(LIVE, "age at which a recording is deleted, in seconds; unset: no limit"),
     ] = None
     record_max_bytes: Annotated[
         Positive | None,
-        setting(LIVE, "bytes of all recordings in `record_dir`, above which the oldest are deleted; unset: no limit"),
+        setting(
+            LIVE,
+            "total size of the recordings in `record_dir` above which the oldest are deleted, in bytes; "
+            "unset: no limit",
+        ),
     ] = None
     record_upload: Annotated[
         Text | None,
         setting(
             RESTART,
             "URL of the object store (`s3://BUCKET/PREFIX`, `gs://…`, `az://…`) to which complete recordings are "
-            "moved, with credentials of the environment",
+            "moved; the credentials come from the environment",
         ),
     ] = None
 
@@ -65,9 +68,7 @@ class RecordingSettings(Section, frozen=True, kw_only=True):
         for recipient in self.record_recipient:
             if not _RECIPIENT.fullmatch(recipient):
                 yield Fault(
-                    "record_recipient", f"must be what age-keygen writes as public key, age1…, got {recipient!r}"
+                    "record_recipient", f"must be a public key as age-keygen prints it, age1…, got {recipient!r}"
                 )
         if self.record_upload is not None and not _STORE_URL.fullmatch(self.record_upload):
-            yield Fault(
-                "record_upload", "must be the URL of a bucket and perhaps a path in it, such as s3://calls/2026"
-            )
+            yield Fault("record_upload", "must be the URL of a bucket, optionally with a path, such as s3://calls/2026")

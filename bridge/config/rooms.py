@@ -76,30 +76,37 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     title: ClassVar[str] = "server: addresses, ports and certificates"
 
     host: Annotated[
-        Text, setting(RESTART, "address to listen on; media listens on all of the machine's if this is loopback")
+        Text,
+        setting(
+            RESTART, "address to listen on; if it is loopback, media still listens on all of the machine's addresses"
+        ),
     ] = "127.0.0.1"
-    port: Annotated[Port, setting(RESTART, "TCP port of HTTP and WebSocket; 0 picks a free one")] = 8080
-    tls_cert: Annotated[Text | None, setting(LIVE, "path of the certificate chain (PEM); turns HTTPS on")] = None
+    port: Annotated[Port, setting(RESTART, "TCP port for HTTP and WebSocket; 0: a free one")] = 8080
+    tls_cert: Annotated[Text | None, setting(LIVE, "path of the certificate chain (PEM); turns on HTTPS")] = None
     tls_key: Annotated[Text | None, setting(LIVE, "path of its private key (PEM)")] = None
     trusted_proxies: Annotated[
         tuple[Text, ...],
         setting(
             LIVE,
-            "address or network of reverse proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are "
-            "believed; anybody else's are not",
+            "address or network of a reverse proxy whose `X-Forwarded-For`, `-Proto` and `-Host` headers are trusted; "
+            "all others are ignored",
         ),
     ] = ()
     max_pending: Annotated[
-        int, setting(LIVE, "connections that have not shown yet what they are for: requests, handshakes", ge=1)
+        int, setting(LIVE, "maximum number of connections still in their request or handshake", ge=1)
     ] = 1024
     max_pending_per_address: Annotated[
-        int, setting(LIVE, "those of one address that is no trusted proxy; one more gets 503 and is closed", ge=1)
+        int,
+        setting(
+            LIVE, "maximum from one address, unless it is a trusted proxy; further ones get 503 and are closed", ge=1
+        ),
     ] = 256
-    drain_s: Annotated[float, setting(LIVE, "grace period of running calls at a stop, in seconds", ge=0, le=86_400)] = (
-        10.0
-    )
+    drain_s: Annotated[
+        float, setting(LIVE, "how long running calls may continue at a stop, in seconds", ge=0, le=86_400)
+    ] = 10.0
     close_deadline_s: Annotated[
-        float, setting(RESTART, "time after which whatever hangs in closing is cut, in seconds", ge=0.1, le=60)
+        float,
+        setting(RESTART, "how long closing may take before what still hangs is cut off, in seconds", ge=0.1, le=60),
     ] = 2.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
@@ -110,12 +117,12 @@ class ServerSettings(Section, frozen=True, kw_only=True):
                 yield Fault("trusted_proxies", f"must be an IP address or network (10.0.0.0/8), got {network!r}")
         api_key = config.access.api_key
         if self.trusted_proxies and not api_key:
-            yield Fault("trusted_proxies", "needs api_key as well: a proxy brings others than this machine")
+            yield Fault("trusted_proxies", "needs api_key as well: a proxy forwards requests from other machines")
         if self.host != "localhost" and not is_address(self.host):
             yield Fault("host", f"must be an IP address or localhost, got {self.host!r}")
         elif not api_key and not is_loopback(self.host):
             advice = f"set {flag_of('api_key')} or {variable_of('api_key')}, or listen on 127.0.0.1"
-            yield Fault("host", f"others can reach {self.host} and no api_key is set: {advice}")
+            yield Fault("host", f"other machines can reach {self.host}, and no api_key is set: {advice}")
 
     def fixed_against(self, new: Self) -> set[str]:
         """Returns the settings of the certificate if HTTPS is turned on or off.
@@ -154,17 +161,24 @@ class AccessSettings(Section, frozen=True, kw_only=True):
 
     api_key: Annotated[
         tuple[Text, ...],
-        setting(LIVE, "key that opens the API; unset: no key is asked for, on loopback only", is_secret=True),
+        setting(LIVE, "key that opens the API; unset: no key is required, and only loopback is served", is_secret=True),
     ] = ()
     allow_origin: Annotated[
         tuple[Text, ...],
-        setting(LIVE, "web origin (`scheme://host[:port]`) whose pages may connect; `*`: every one, with `api_key`"),
+        setting(LIVE, "web origin (`scheme://host[:port]`) whose pages may connect; `*`: any, which needs `api_key`"),
     ] = ()
     page_keys: Annotated[
-        bool, setting(LIVE, "let `GET /session` give a one-minute key to any page of `allow_origin`, without a key")
+        bool,
+        setting(LIVE, "let any page from `allow_origin` get a one-minute key from `GET /session` without showing one"),
     ] = False
     page_keys_per_minute: Annotated[
-        int, setting(LIVE, "keys that `GET /session` gives to one address; an IPv6 /64 counts as one", ge=1)
+        int,
+        setting(
+            LIVE,
+            "maximum number of keys that `GET /session` gives to one address per minute; an IPv6 /64 "
+            "counts as one address",
+            ge=1,
+        ),
     ] = 60
 
     @property
@@ -182,13 +196,13 @@ class AccessSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Finds keys that look minted, origins that no browser sends, and access for the pages of everybody."""
         if any(key.startswith(MINTED_PREFIX) for key in self.api_key):
-            yield Fault("api_key", f"a key that begins with {MINTED_PREFIX} is taken for one that was minted")
+            yield Fault("api_key", f"a key that begins with {MINTED_PREFIX} would be mistaken for a minted key")
         if ANY_ORIGIN in self.allow_origin:
             if not self.api_key:
-                reason = "* lets every web page in, and without api_key nothing else protects the bridge"
+                reason = "* admits every web page, and without api_key nothing else protects the bridge"
                 yield Fault("allow_origin", reason)
             if self.page_keys:
-                reason = "with allow_origin * every web page would get keys; name the origins that shall"
+                reason = "with allow_origin * every web page could get keys; list the allowed origins instead"
                 yield Fault("page_keys", reason)
         for origin in self.allow_origin:
             if origin != ANY_ORIGIN and not re.fullmatch(ORIGIN_PATTERN, origin):
@@ -203,31 +217,34 @@ class MediaSettings(Section, frozen=True, kw_only=True):
 
     udp_port: Annotated[
         Port | None,
-        setting(RESTART, "UDP port of all media; unset: the number of the TCP port, 0 picks a free one"),
+        setting(RESTART, "UDP port for all media; unset: the same number as the TCP port; 0: a free one"),
     ] = None
     ice_tcp_port: Annotated[
         Port | None,
-        setting(RESTART, "TCP port of media where no UDP gets through (ICE-TCP); unset: none, 0 picks a free one"),
+        setting(RESTART, "TCP port for media if UDP is blocked (ICE-TCP); unset: none; 0: a free one"),
     ] = None
     ice_tcp_on_port: Annotated[
         bool,
-        setting(RESTART, "take such media on `port` as well, beside HTTP, unless `host` is loopback"),
+        setting(RESTART, "accept ICE-TCP on `port` too, beside HTTP, unless `host` is loopback"),
     ] = True
     advertise: Annotated[
         tuple[Text, ...],
-        setting(RESTART, "IP address that peers are told to send media to; unset: those on which media listens"),
+        setting(RESTART, "IP address to which peers send media; unset: the addresses on which media listens"),
     ] = ()
     connect_timeout_s: Annotated[
-        float, setting(NEW_CALLS, "time in which an answered offer's peer must connect, in seconds", ge=0.1, le=300)
+        float,
+        setting(
+            NEW_CALLS, "how long a peer may take to connect after its offer is answered, in seconds", ge=0.1, le=300
+        ),
     ] = 10.0
     peer_timeout_s: Annotated[
-        float, setting(LIVE, "silence after which a peer counts as gone, in seconds", ge=0.1, le=300)
+        float, setting(LIVE, "silence after which a peer is considered gone, in seconds", ge=0.1, le=300)
     ] = 10.0
     outbound_queue_s: Annotated[
         float,
         setting(
             NEW_CALLS,
-            "sound that may wait to be played to a caller, in seconds, within the budgets of bytes",
+            "maximum amount of sound that waits to be played to a caller, in seconds, within the byte budgets",
             ge=1,
             le=86_400,
         ),
@@ -248,51 +265,57 @@ class CallSettings(Section, frozen=True, kw_only=True):
     section: ClassVar[str] = "calls"
     title: ClassVar[str] = "calls: how many, how long, how large"
 
-    max_calls: Annotated[int, setting(LIVE, "calls at a time; one more is answered with 429", ge=1)] = 200
+    max_calls: Annotated[int, setting(LIVE, "maximum number of calls at a time; further ones get 429", ge=1)] = 200
     max_calls_per_key: Annotated[
         Positive | None,
         setting(
             LIVE,
-            "calls at a time of one `ek_` key, and agents of one; API keys have no such limit; "
-            "unset: a quarter of `max_calls`",
+            "maximum number of calls, and of agents, per `ek_` key at a time; API keys are not limited; unset: a "
+            "quarter of `max_calls`",
         ),
     ] = None
     reserved_calls: Annotated[
         Count | None,
         setting(
             LIVE,
-            "how many of `max_calls` are for API keys alone, so that `ek_` keys cannot take all; "
-            "unset: a tenth of them",
+            "how many of `max_calls` are reserved for API keys, so that `ek_` keys cannot take them all; unset: a "
+            "tenth",
         ),
     ] = None
     max_loop_lag_ms: Annotated[
         float,
         setting(
             LIVE,
-            "lateness of the event loop, averaged over two seconds, beyond which new calls get 503, "
-            "in milliseconds; 0: none",
+            "event loop lag, averaged over two seconds, above which new calls get 503, in milliseconds; 0: no limit",
             ge=0,
         ),
     ] = 100.0
-    call_limit_s: Annotated[float, setting(NEW_CALLS, "longest call, in seconds", ge=1, le=604_800)] = 3600.0
+    call_limit_s: Annotated[float, setting(NEW_CALLS, "maximum length of a call, in seconds", ge=1, le=604_800)] = (
+        3600.0
+    )
     resume_grace_s: Annotated[
         float,
-        setting(NEW_CALLS, "time in which a lost owner or peer may come back, in seconds; 0: none", ge=0, le=3600),
+        setting(
+            NEW_CALLS, "how long a lost owner or peer may take to come back, in seconds; 0: it cannot", ge=0, le=3600
+        ),
     ] = 30.0
     ended_calls: Annotated[
-        int, setting(LIVE, "ended calls that `GET /v1/calls?ended=1` lists; 0: none", ge=0, le=100_000)
+        int, setting(LIVE, "how many ended calls `GET /v1/calls?ended=1` lists; 0: none", ge=0, le=100_000)
     ] = 1000
     ended_calls_age_s: Annotated[
-        float, setting(LIVE, "for how long it lists each of them, in seconds", ge=1, le=604_800)
+        float, setting(LIVE, "how long each of them is listed, in seconds", ge=1, le=604_800)
     ] = 86_400.0
     conversation_bytes: Annotated[
-        int, setting(NEW_CALLS, "bytes of text, sound and pictures that one conversation may keep", ge=65_536)
+        int,
+        setting(
+            NEW_CALLS, "maximum number of bytes of text, sound and images that one conversation may keep", ge=65_536
+        ),
     ] = 33_554_432
     conversation_bytes_per_key: Annotated[
-        int, setting(NEW_CALLS, "bytes that all conversations of one `ek_` key may keep", ge=65_536)
+        int, setting(NEW_CALLS, "maximum number of bytes that all conversations of one `ek_` key may keep", ge=65_536)
     ] = 67_108_864
     conversation_bytes_in_all: Annotated[
-        int, setting(LIVE, "bytes that all conversations of the process may keep", ge=65_536)
+        int, setting(LIVE, "maximum number of bytes that all conversations of the process may keep", ge=65_536)
     ] = 536_870_912
 
     @property
@@ -318,55 +341,59 @@ class ListenerSettings(Section, frozen=True, kw_only=True):
     section: ClassVar[str] = "listeners"
     title: ClassVar[str] = "listeners: the sockets that hear calls"
 
-    max_listeners_per_call: Annotated[int, setting(NEW_CALLS, "sockets attached to one call", ge=0)] = 1000
-    max_listeners_per_key: Annotated[int, setting(LIVE, "sockets attached to calls with one key", ge=0)] = 2000
-    listener_backlog_bytes: Annotated[int, setting(NEW_CALLS, "bytes that may wait for one slow listener", ge=4096)] = (
-        1_048_576
-    )
+    max_listeners_per_call: Annotated[
+        int, setting(NEW_CALLS, "maximum number of sockets attached to one call", ge=0)
+    ] = 1000
+    max_listeners_per_key: Annotated[int, setting(LIVE, "maximum number of sockets attached with one key", ge=0)] = 2000
+    listener_backlog_bytes: Annotated[
+        int, setting(NEW_CALLS, "maximum number of bytes that wait for one slow listener", ge=4096)
+    ] = 1_048_576
     listener_backlog_ms: Annotated[
-        int, setting(NEW_CALLS, "sound that may wait for one slow listener, in milliseconds", ge=100)
+        int, setting(NEW_CALLS, "maximum amount of sound that waits for one slow listener, in milliseconds", ge=100)
     ] = 5000
     replay_bytes: Annotated[
         int,
         setting(
-            NEW_CALLS, "bytes of events, and as many of sound, kept of each call for listeners that come back", ge=0
+            NEW_CALLS,
+            "bytes of events, and as many bytes of sound, that are kept per call for listeners that reconnect",
+            ge=0,
         ),
     ] = 1_048_576
-    replay_s: Annotated[float, setting(NEW_CALLS, "time for which that sound is kept, in seconds", ge=0, le=600)] = 10.0
+    replay_s: Annotated[float, setting(NEW_CALLS, "how long that sound is kept, in seconds", ge=0, le=600)] = 10.0
 
 
 class TelephonySettings(Section, frozen=True, kw_only=True):
     """The settings that all carriers have in common."""
 
     section: ClassVar[str] = "telephony"
-    title: ClassVar[str] = "telephony: what all carriers have in common"
+    title: ClassVar[str] = "telephony: settings for all carriers"
 
     public_url: Annotated[
         Text | None,
-        setting(LIVE, "`https://host` at which carriers reach the bridge; what they sign begins with it"),
+        setting(LIVE, "`https://host` at which carriers reach the bridge; the URLs that they sign begin with it"),
     ] = None
     carrier_grace_s: Annotated[
         float,
-        setting(NEW_CALLS, "time in which a telephone call's lost connection may return, in seconds", ge=0, le=300),
+        setting(NEW_CALLS, "how long a telephone call's lost connection may take to return, in seconds", ge=0, le=300),
     ] = 5.0
     carrier_parameters: Annotated[
         tuple[Literal["instructions", "voice", "model"], ...],
-        setting(NEW_CALLS, "`instructions`, `voice` or `model`: what a telephone call's parameters may set"),
+        setting(NEW_CALLS, "what a telephone call's parameters may set: `instructions`, `voice` or `model`"),
     ] = ()
     incoming_wait: Annotated[
         tuple[Text, ...],
         setting(
             NEW_CALLS,
-            "carrier by its name (`*`: every one) whose calls wait until `/accept` answers them, as the webhook "
-            "`realtime.call.incoming` asks for",
+            "name of a carrier (`*`: all) whose calls wait until the application answers the webhook "
+            "`realtime.call.incoming` with `/accept`",
         ),
     ] = ()
     incoming_wait_s: Annotated[
         float,
-        setting(NEW_CALLS, "time for which such a call waits before it is hung up, in seconds", ge=1, le=300),
+        setting(NEW_CALLS, "how long such a call waits before it is hung up, in seconds", ge=1, le=300),
     ] = 20.0
     dtmf_items: Annotated[
-        bool, setting(NEW_CALLS, "write keys that a telephone's caller presses into the conversation, as text")
+        bool, setting(NEW_CALLS, "add the keys that a caller presses on a telephone to the conversation, as text")
     ] = False
 
     def has_to_wait(self, carrier: str) -> bool:
@@ -380,7 +407,7 @@ class TelephonySettings(Section, frozen=True, kw_only=True):
             if name != EVERY_CARRIER and name not in known:
                 yield Fault("incoming_wait", f"must be * or one of {', '.join(sorted(known))}, got {name[:64]!r}")
         if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
-            yield Fault("public_url", f"must be https://host, perhaps with a path, got {masked(self.public_url)!r}")
+            yield Fault("public_url", f"must be https://host, optionally with a path, got {masked(self.public_url)!r}")
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -395,7 +422,7 @@ class LogSettings(Section, frozen=True, kw_only=True):
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        setting(LIVE, "the least severe lines to write", aliases={"warn": "warning"}),
+        setting(LIVE, "minimum severity of the lines that are written", aliases={"warn": "warning"}),
     ] = "info"
 
 

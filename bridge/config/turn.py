@@ -19,25 +19,30 @@ class TurnSettings(Section, frozen=True, kw_only=True):
     """TURN servers for callers, and the secret that the bridge shares with them."""
 
     section: ClassVar[str] = "turn"
-    title: ClassVar[str] = "turn: relays for callers whose network lets no media through"
+    title: ClassVar[str] = "turn: relays for callers whose network blocks media"
 
     turn_url: Annotated[
         tuple[Text, ...],
         setting(
             Applies.LIVE,
-            "TURN server that callers are told of, `turn:HOST:PORT` or `turns:HOST:PORT`, perhaps with "
+            "TURN server that is offered to callers, `turn:HOST:PORT` or `turns:HOST:PORT`, optionally with "
             "`?transport=udp` or `?transport=tcp`",
         ),
     ] = ()
     turn_secret: Annotated[
         Text | None,
-        setting(Applies.LIVE, "secret that the bridge shares with them: coturn's `static-auth-secret`", is_secret=True),
+        setting(
+            Applies.LIVE,
+            "secret that the bridge shares with the TURN servers: coturn's `static-auth-secret`",
+            is_secret=True,
+        ),
     ] = None
     turn_ttl_s: Annotated[
         int,
         setting(
             Applies.LIVE,
-            "time for which a caller's TURN credentials are good, in seconds, and never less than the key beside them",
+            "how long a caller's TURN credentials are valid, in seconds; never shorter than the key that comes with "
+            "them",
             ge=60,
             le=604_800,
         ),
@@ -49,7 +54,7 @@ class TurnSettings(Section, frozen=True, kw_only=True):
             match = _TURN_URL.fullmatch(url)
             if match is None:
                 reason = "must be turn:HOST:PORT or turns:HOST:PORT, got a value that is not shown"
-                yield Fault("turn_url", f"{reason}; user and password are made from turn_secret")
+                yield Fault("turn_url", f"{reason}; the user and password are derived from turn_secret")
             elif match[2] is not None and not 0 < int(match[2]) < 65_536:
                 yield Fault("turn_url", f"must have a port from 1 to 65535, got {match[2]}")
         if self.turn_url and self.turn_secret is None:

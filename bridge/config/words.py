@@ -47,13 +47,13 @@ def masked(url: str) -> str:
 def fault_of_table(tables: Any, kind: type[msgspec.Struct]) -> str:
     """Returns what is wrong with the first of the named tables, ``{"name": {…}}``, that is not of ``kind``."""
     if not isinstance(tables, Mapping):
-        return "must be tables with a name each, such as [upstreams.NAME]"
+        return "must be named tables, such as [upstreams.NAME]"
     for name, table in tables.items():
         try:
             msgspec.convert(table, kind)
         except msgspec.ValidationError as error:
             return _fault_in(str(name)[:100], str(error), kind)
-    return "must be tables with a name each"
+    return "must be named tables"
 
 
 def _fault_in(name: str, complaint: str, kind: type[msgspec.Struct]) -> str:

@@ -60,9 +60,11 @@ async def _examine(examined: Examined, report: "_Report") -> None:
                 async for finding in row.run(examined):
                     report.add(row, finding)
         except TimeoutError:
-            report.add(row, fault(f"this took more than {_LIMIT_S:g} s", "try it again, and look at what it waits for"))
+            report.add(
+                row, fault(f"this took longer than {_LIMIT_S:g} s", "try again, and look at what it was waiting for")
+            )
         except Exception as error:  # one that fails must not hide the others
-            report.add(row, fault(f"this could not be examined: {type(error).__name__}: {error}", "please report it"))
+            report.add(row, fault(f"the examination failed: {type(error).__name__}: {error}", "please report it"))
 
 
 class _Report:

@@ -38,9 +38,9 @@ async def _upstream(target: Target) -> Finding:
     if target.transport is Transport.LOCAL:
         return fine("upstream: the embedded engine answers")
     if target.transport is Transport.CASCADE:
-        return fine(f"upstream {target.name}: a cascade answers, whose stages are examined by themselves")
+        return fine(f"upstream {target.name}: a cascade answers; its stages are examined separately")
     if target.transport is Transport.AGENT:
-        return fine("upstream: agents answer, which attach when a call comes")
+        return fine("upstream: agents answer; they attach when a call comes")
     parts = urlsplit(target.shown_url)
     root = next((parts.path.removesuffix(end) for end in _ENDPOINTS if parts.path.endswith(end)), parts.path)
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)
@@ -54,12 +54,12 @@ async def _upstream(target: Target) -> Finding:
         return fault(f"{shown} cannot be reached: {why}", "is the URL right, and does a firewall let this machine out?")
     if status in _REFUSED:
         lacks = "refuses the key" if target.key else "wants a key"
-        return fault(f"{shown} {lacks} (HTTP {status})", "renew upstream_key, or the key of this upstream")
+        return fault(f"{shown} {lacks} (HTTP {status})", "replace upstream_key, or the key of this upstream")
     if status == 200:
-        return fine(f"{shown} takes the key" if target.key else f"{shown} answers, and asks for no key")
+        return fine(f"{shown} accepts the key" if target.key else f"{shown} answers and requires no key")
     if status < 500:
-        return fine(f"{shown} answers; it lists no models (HTTP {status}), so its key shows with the first call")
-    return fault(f"{shown} answers with HTTP {status}", "look at the status page of the service")
+        return fine(f"{shown} answers, but lists no models (HTTP {status}), so the key can only be checked by a call")
+    return fault(f"{shown} answers with HTTP {status}", "look at the service's status page")
 
 
 async def redis(examined: Examined) -> Findings:
@@ -70,7 +70,7 @@ async def redis(examined: Examined) -> Findings:
     try:
         from bridge.cluster.store import Script, SharedStore
     except ImportError:
-        yield fault("redis_url is set, and redis-py is not installed", "pip install 'bridge-realtime[cluster]'")
+        yield fault("redis_url is set, but redis-py is not installed", "pip install 'bridge-realtime[cluster]'")
         return
     began = time.monotonic()
     try:
@@ -83,11 +83,12 @@ async def redis(examined: Examined) -> Findings:
     except (CannotCheck, ConfigError) as error:
         why = store.complaint if isinstance(error, CannotCheck) else error.message
         yield fault(
-            f"Redis does not do what it is asked: {why}",
-            "until it does, no minted key is let in and no limit is shared: is redis_url right, and Redis running?",
+            f"Redis does not carry out commands: {why}",
+            "until it does, minted keys are refused and limits are not shared: is redis_url right, and is Redis "
+            "running?",
         )
         return
-    yield fine(f"Redis answers, and runs scripts, in {took_ms:.0f} ms")
+    yield fine(f"Redis answers and runs scripts, in {took_ms:.0f} ms")
 
 
 async def carriers(examined: Examined) -> Findings:
@@ -101,18 +102,21 @@ async def carriers(examined: Examined) -> Findings:
             continue
         hang_up = carrier.new_hang_up(section)
         if not isinstance(hang_up, HttpHangUp):
-            yield fine(f"carrier {carrier.name} is let in; nothing is asked of it, so nothing can be tried")
+            yield fine(
+                f"carrier {carrier.name} may connect; the bridge sends it no requests, so there is nothing to try"
+            )
             continue
         answer = await hang_up.try_key()
         if answer in _TAKEN:
-            yield fine(f"carrier {carrier.name} takes the key of its API")
+            yield fine(f"carrier {carrier.name} accepts the key of its API")
         elif answer in _REFUSED:
             yield fault(
                 f"carrier {carrier.name} refuses the key of its API (HTTP {answer}): calls cannot be hung up",
-                f"correct the settings of {carrier.name}: the bridge cannot end its calls, which cost somebody money",
+                f"correct the settings of {carrier.name}: the bridge cannot end its calls, which cost money",
             )
         else:
             said = f"HTTP {answer}" if isinstance(answer, int) else answer
             yield warning(
-                f"carrier {carrier.name}: its API answers with {said}", "try again; else look at its status page"
+                f"carrier {carrier.name}: its API answers with {said}",
+                "try again; if that does not help, look at its status page",
             )

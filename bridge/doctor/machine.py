@@ -36,16 +36,16 @@ async def settings(examined: Examined) -> Findings:
         return
     for name in examined.ignored:
         yield warning(
-            f"{name} looks like a setting; it is Kubernetes' word on a service called bridge, and is ignored",
+            f"{name} looks like a setting, but Kubernetes sets it for a service called bridge; it is ignored",
             "give the service another name, or set enableServiceLinks: false in the pod",
         )
     config = examined.reading.config
     faults = list(examined.reading.faults) if config is None else check(config)
     for one in faults:
-        yield fault(one.message, "bridge config check FILE says all that is wrong with a file")
+        yield fault(one.message, "bridge config check FILE reports everything that is wrong with a file")
     if not faults:
         count = len(examined.reading.origins)
-        yield fine(f"{count} setting{'' if count == 1 else 's'} beside the defaults, and they fit together")
+        yield fine(f"{count} setting{'' if count == 1 else 's'} changed from the defaults, and they fit together")
 
 
 async def ports(examined: Examined) -> Findings:
@@ -55,7 +55,7 @@ async def ports(examined: Examined) -> Findings:
         return
     for setting, kind, host, port in _ports(config):
         if port == 0:
-            yield fine(f"{setting} is 0: a free port is picked at the start")
+            yield fine(f"{setting} is 0: a free port is chosen at the start")
             continue
         reason = _taken(kind, host, port)
         if reason is None:
@@ -64,12 +64,12 @@ async def ports(examined: Examined) -> Findings:
             yield fine(f"{kind} {host}:{port} ({setting}) is in use, and a bridge runs here")
         elif setting == "port" and (found := await _bridge_at(config, examined)) is not None:
             examined.api = found
-            yield fine(f"{kind} {host}:{port} ({setting}) is in use by a running bridge, which is examined as well")
+            yield fine(f"{kind} {host}:{port} ({setting}) is in use by a running bridge, which is examined too")
         elif examined.api is not None:
-            yield fine(f"{kind} {host}:{port} ({setting}) is in use, as it is if a bridge runs here")
+            yield fine(f"{kind} {host}:{port} ({setting}) is in use, as expected if a bridge runs here")
         else:
             yield fault(
-                f"{kind} {host}:{port} ({setting}) cannot be had: {reason}",
+                f"{kind} {host}:{port} ({setting}) is not available: {reason}",
                 f"end the program that uses it (ss -lptun 'sport = :{port}'), or choose another {setting}",
             )
 
@@ -136,9 +136,9 @@ async def addresses(examined: Examined) -> Findings:
         yield fine(f"peers are told to send media to {', '.join(advertise)}")
         if elsewhere:
             yield warning(
-                f"{', '.join(elsewhere)} is no address of this machine",
-                "right behind a NAT that sends this UDP port here; else correct advertise. "
-                "bridge doctor URL, from where callers are, tries it",
+                f"{', '.join(elsewhere)} is not an address of this machine",
+                "correct behind a NAT that forwards this UDP port to this machine; otherwise correct advertise. To "
+                "test it, run bridge doctor URL from where callers are",
             )
         return
     if is_loopback(host):
@@ -166,7 +166,7 @@ def _certificate(path: str) -> Finding:
     try:
         (first, *_) = x509.load_pem_x509_certificates(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        return fault(f"{path} cannot be read: {error}", "give a certificate chain as PEM")
+        return fault(f"{path} cannot be read: {error}", "give a certificate chain in PEM format")
     left_s = (first.not_valid_after_utc - datetime.now(UTC)).total_seconds()
     said = f"the certificate {'was' if left_s <= 0 else 'is'} valid until {first.not_valid_after_utc:%Y-%m-%d}"
     if left_s >= _SOON_S:
@@ -181,7 +181,7 @@ async def files(examined: Examined) -> Findings:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _FILES_PER_CALL * config.calls.max_calls + _FILES_BESIDE
-    said = f"{soft} files may be open here, and max_calls={config.calls.max_calls} needs about {needed}"
+    said = f"this process may open {soft} files, but max_calls={config.calls.max_calls} needs about {needed}"
     if soft != resource.RLIM_INFINITY and soft < needed:
         limit = "" if hard == resource.RLIM_INFINITY or hard >= needed else f" (its own limit is {hard} now)"
         yield warning(said, f"raise it{limit}: LimitNOFILE={needed} in the unit, or ulimit -n {needed}")
@@ -200,11 +200,14 @@ async def disk(examined: Examined) -> Findings:
 
 def _disk(folder: Path, needed_bytes: int) -> Finding:
     if not folder.is_dir():
-        return fault(f"record_dir: there is no directory {folder}", "make it: the bridge does not, and will not start")
+        return fault(
+            f"record_dir: there is no directory {folder}",
+            "create it: the bridge does not create it and will not start without it",
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        return fault(f"record_dir: nothing can be written to {folder}", "let the user that bridge runs as write there")
+        return fault(f"record_dir: {folder} is not writable", "make it writable for the user that runs bridge")
     free_bytes = shutil.disk_usage(folder).free
     said = f"record_dir: {free_bytes / 1e9:.1f} GB are free in {folder}"
     if free_bytes < needed_bytes:
-        return warning(said, "make room: a full disk ends recordings, and /readyz answers 503")
+        return warning(said, "free some space: a full disk ends recordings, and /readyz then answers 503")
     return fine(said)

@@ -32,13 +32,13 @@ async def answers(examined: Examined) -> Findings:
     api = examined.api
     if api is None:
         if examined.config is not None:
-            yield fine("no bridge runs at these settings' address: only they and this machine are examined")
+            yield fine("no bridge runs at the address in the settings: only the settings and this machine are examined")
         return
     began = time.monotonic()
     try:
         await asyncio.to_thread(api.get, "/healthz")
     except CallFailed as failure:
-        yield fault(failure.message.rstrip("."), "start it, or give the right URL: bridge doctor URL")
+        yield fault(failure.message.rstrip("."), "start it, or give the right URL with bridge doctor URL")
         return
     examined.has_answered = True
     yield fine(f"{api.address.origin} answers in {1000 * (time.monotonic() - began):.0f} ms")
@@ -64,13 +64,17 @@ async def ready(examined: Examined) -> Findings:
         reply = await asyncio.to_thread(api.get, "/readyz", takes_refusals=True)
         told = msgspec.json.decode(reply.body, type=_Ready)
     except (CallFailed, msgspec.DecodeError) as error:
-        yield warning(f"/readyz says nothing of use: {error}", "is this a bridge, and not a proxy that answers for it?")
+        yield warning(
+            f"the answer of /readyz cannot be read: {error}", "is this a bridge, and not a proxy that answers for it?"
+        )
         return
     if told.is_ready:
-        yield fine(f"it would serve a new call (looked at: {', '.join(check.name for check in told.checks)})")
+        yield fine(f"it would serve a new call (checked: {', '.join(check.name for check in told.checks)})")
     for check in told.checks:
         if not check.is_ok:
-            yield fault(f"it serves no new call ({check.name}): {check.reason}", "new calls get 503 until this is well")
+            yield fault(
+                f"it would not serve a new call ({check.name}): {check.reason}", "new calls get 503 until this is fixed"
+            )
 
 
 async def key(examined: Examined) -> Findings:
@@ -82,10 +86,10 @@ async def key(examined: Examined) -> Findings:
         await asyncio.to_thread(api.list_calls)
     except CallFailed as failure:
         yield fault(
-            f"the API cannot be asked: {failure.message.rstrip('.')}", "give a key by --api-key or BRIDGE_API_KEY"
+            f"the API refused the request: {failure.message.rstrip('.')}", "give a key with --api-key or BRIDGE_API_KEY"
         )
         return
-    yield fine("the API lets the key in" if examined.api_key else "the API lets this machine in without a key")
+    yield fine("the API accepts the key" if examined.api_key else "the API accepts this machine without a key")
 
 
 async def clock(examined: Examined) -> Findings:
@@ -98,17 +102,20 @@ async def clock(examined: Examined) -> Findings:
         reply = await asyncio.to_thread(api.get, "/healthz")
         there = parsedate_to_datetime(reply.headers["Date"]).timestamp() + 0.5  # it has whole seconds
     except (CallFailed, TypeError, ValueError):
-        yield warning("the server does not tell its time (Date)", "a proxy in between may leave it out")
+        yield warning("the server does not report its time (Date)", "a proxy in between may remove the header")
         return
     ahead_s = there - (before + time.time()) / 2
     said = f"its clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
-    advice = "let both follow a time server (timedatectl): signed webhooks and carriers' tokens bear 5 minutes at most"
+    advice = (
+        "synchronize both with a time server (timedatectl): signed webhooks and carriers' tokens tolerate at "
+        "most 5 minutes"
+    )
     if abs(ahead_s) >= _FAR_SKEW_S:
         yield fault(said, advice)
     elif abs(ahead_s) >= _SKEW_S:
         yield warning(said, advice)
     else:
-        yield fine("its clock and this machine's are the same to a few seconds")
+        yield fine("its clock and this machine's agree to within a few seconds")
 
 
 async def media(examined: Examined) -> Findings:
@@ -131,15 +138,17 @@ async def media(examined: Examined) -> Findings:
     except CallFailed as failure:
         if told:
             yield fault(
-                f"no media came through {', '.join(told)}, which the bridge told this peer to send to",
-                f"open that port in every firewall between here and there; if the address is wrong, set advertise to "
-                f"the one at which {urlsplit(api.address.origin).hostname} is reached from here",
+                f"no media got through to {', '.join(told)}, where the bridge told this peer to send it",
+                "open that port in every firewall in between; if the address is wrong, set advertise to the one at "
+                f"which {urlsplit(api.address.origin).hostname} is reached from here",
             )
         else:
-            yield fault(f"no call could be made: {failure.message.rstrip('.')}", "see the line above, and its log")
+            yield fault(
+                f"no call could be made: {failure.message.rstrip('.')}", "see the line above, and the bridge's log"
+            )
         return
     trip = "" if round_trip_ms is None else f", round trip {round_trip_ms:.0f} ms"
-    yield fine(f"media came through in {took_ms:.0f} ms (ICE, DTLS, data channel){trip}")
+    yield fine(f"media got through in {took_ms:.0f} ms (ICE, DTLS, data channel){trip}")
     for finding in _judged(told, api):
         yield finding
 
@@ -150,10 +159,10 @@ def _judged(told: list[str], api: BridgeApi) -> list[Finding]:
     name = urlsplit(api.address.origin).hostname or ""
     is_local = name == "localhost" or name.startswith("127.") or name == "::1"
     if is_local or any(not host.is_private for host in hosts):
-        return [fine(f"peers are told {', '.join(told)}")]
+        return [fine(f"peers are told to send to {', '.join(told)}")]
     return [
         warning(
-            f"peers are told {', '.join(told)}, which are private addresses",
+            f"peers are told to send to {', '.join(told)}, which are private addresses",
             "callers from elsewhere cannot send there: set advertise to the address at which the bridge is reached",
         )
     ]
@@ -205,6 +214,6 @@ async def open_files(examined: Examined) -> Findings:
     used, most = (float(one[1]) for one in found if one is not None)
     said = f"it has {used:.0f} of {most:.0f} files open"
     if used > _MANY * most:
-        yield warning(said, "raise the limit: LimitNOFILE in the unit, or ulimit -n")
+        yield warning(said, "raise the limit with LimitNOFILE in the unit, or ulimit -n")
     else:
         yield fine(said)

@@ -67,14 +67,16 @@ async def _tried(what: str, attempt: _Try) -> Finding:
             says = await attempt(stack)
             took_s = time.monotonic() - began
     except TimeoutError:
-        return fault(f"the {what} has said nothing for {_LIMIT_S:g} s", "is the model loaded, and its machine idle?")
+        return fault(
+            f"the {what} did not respond within {_LIMIT_S:g} s", "is the model loaded, and is its machine idle?"
+        )
     except (BridgeError, ConfigError) as error:
-        return fault(f"the {what} fails: {error.message}", "are its URL, its key and the name of its model right?")
+        return fault(f"the {what} fails: {error.message}", "are its URL, its key and its model's name right?")
     if not says:
-        return warning(f"the {what} answers with nothing", "try its model by itself")
+        return warning(f"the {what} returns an empty answer", "try its model by itself")
     said = f"the {what} {says} after {1000 * took_s:.0f} ms"
     if took_s > _SLOW_S:
-        return warning(said, "callers wait so long in each turn: take a smaller model, or a nearer server")
+        return warning(said, "callers wait this long in each turn: use a smaller model, or a server that is closer")
     return fine(said)
 
 
@@ -128,7 +130,7 @@ async def _listed(what: str, settings: EngineSettings) -> Findings:
         return
     said = f"the {what} may be one of {len(names)} that its server lists: {_shortened(names)}"
     if wanted is not None and wanted not in names:
-        yield warning(f"{said}; {wanted!r} is not among them", "name one of these as its voice")
+        yield warning(f"{said}; {wanted!r} is not among them", "choose one of these voices")
     else:
         yield fine(said)
 

@@ -32,7 +32,9 @@ async def workers(examined: Examined) -> Findings:
     count, cores = config.cluster.workers, len(os.sched_getaffinity(0))
     said = f"{_counted(count, 'worker')}, and {_counted(cores, 'core')}"
     if count > cores:
-        yield warning(said, f"set workers to {cores}, or less if this machine does other work: each uses a core")
+        yield warning(
+            said, f"set workers to {cores}, or fewer if this machine does other work: each worker uses a core"
+        )
     else:
         yield fine(said)
     if examined.api is None or not examined.has_answered:
@@ -41,14 +43,16 @@ async def workers(examined: Examined) -> Findings:
         reply = await asyncio.to_thread(examined.api.get, "/v1/nodes")
         nodes = msgspec.json.decode(reply.body, type=_Nodes).data
     except (CallFailed, msgspec.MsgspecError) as error:
-        yield warning(f"the workers cannot be asked for: {error}", "was the bridge started with other settings?")
+        yield warning(f"the list of workers cannot be read: {error}", "was the bridge started with different settings?")
         return
     serving = {node.worker for node in nodes if _is_here(node, config) and node.state in ("serving", "busy")}
     missing = [number for number in range(count) if number not in serving]
     if missing:
         names = ", ".join(map(str, missing))
-        advice = "look for supervisor.worker_died in the log: it says how a worker ended, and when it is started again"
-        yield warning(f"of {_counted(count, 'worker')} these do not serve: {names}", advice)
+        advice = (
+            "look for supervisor.worker_died in the log: it says how a worker ended and when it will be started again"
+        )
+        yield warning(f"of {_counted(count, 'worker')}, these do not serve: {names}", advice)
     else:
         yield fine(f"all {count} serve" if count > 1 else "it serves")
 

@@ -132,16 +132,16 @@ async def _events(response: Any) -> AsyncIterator[Body]:
             if value.strip() == _DONE:
                 return
             yield _read(value)
-    raise UpstreamError("The language model broke off in the middle of its answer.", code="llm_broke_off")
+    raise UpstreamError("The language model stopped in the middle of its answer.", code="llm_broke_off")
 
 
 def _read(text: bytes) -> Body:
     try:
         chunk = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamError("The language model sent what is not JSON.", code=_PROTOCOL) from None
+        raise UpstreamError("The language model sent a message that is not JSON.", code=_PROTOCOL) from None
     if not isinstance(chunk, dict):
-        raise UpstreamError("The language model sent what is no answer.", code=_PROTOCOL)
+        raise UpstreamError("The language model sent a message that is not an answer.", code=_PROTOCOL)
     error = chunk.get("error")
     if error:
         detail = error if isinstance(error, dict) else {"message": str(error)}
@@ -202,12 +202,12 @@ class ChatThought(Thought):
                 async for chunk in self._stream():
                     self._take(chunk)
         except TimeoutError:
-            self._words.end(UpstreamError("The language model takes too long.", code="upstream_timeout"))
+            self._words.end(UpstreamError("The language model is taking too long.", code="upstream_timeout"))
         except BridgeError as error:
             self._words.end(error)
         except Exception as error:
             self._log.error("engine.answer_failed", exc_info=error)
-            self._words.end(UpstreamError("The engine failed to understand the language model."))
+            self._words.end(UpstreamError("The engine could not parse the language model's answer."))
         else:
             self._words.end()
 

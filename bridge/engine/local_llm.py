@@ -81,7 +81,7 @@ class LocalLlm:
         try:
             result = msgspec.json.decode(line, type=LlamaResult)
         except msgspec.DecodeError:  # it has said nothing, or not all of it
-            result = LlamaResult(error="llama.cpp has ended while it was loading")
+            result = LlamaResult(error="llama.cpp ended while it was loading")
         if result.error:
             raise ConfigError(f"{_PARAM}: {self._path} cannot be loaded: {result.error}", param=_PARAM)
         return result

@@ -86,7 +86,7 @@ class RealtimeHearing:
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         if len(self._running) - len(self._open) >= _MAX_REQUESTS:
-            raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its hearing.")
+            raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests are waiting for speech recognition.")
         heard = OpenStretch()
         heard.push(pcm)
         heard.end()
@@ -117,7 +117,7 @@ class RealtimeHearing:
             if not heard.done():
                 heard.set_result(HeardTurn(words, is_speech=bool(words)))
         except TimeoutError:
-            message = "The server of the engine's hearing takes too long."
+            message = "The speech recognition server is taking too long."
             if not heard.done():
                 heard.set_exception(UpstreamError(message, code="upstream_timeout"))
         except Exception as error:
@@ -159,7 +159,7 @@ class RealtimeHearing:
                     response.status_code, bytes(response.body or b""), response.headers.get("Retry-After")
                 ) from None
             reason = str(error) or type(error).__name__
-            message = f"The server of the engine's hearing cannot be reached: {reason}"
+            message = f"The speech recognition server cannot be reached: {reason}"
             raise UpstreamError(
                 message, code="hearing_unreachable", is_transient=not isinstance(error, InvalidHandshake)
             ) from None
@@ -255,7 +255,7 @@ class RealtimeHearing:
                 heard.say(delta)
             elif kind == f"{_TRANSCRIPTION}completed":
                 if not heard.has_ended:  # a service that ends turns itself has not heard all
-                    raise UpstreamError("The server of the engine's hearing ended a turn itself.", code=_PROTOCOL)
+                    raise UpstreamError("The speech recognition server ended a turn by itself.", code=_PROTOCOL)
                 return str(event.get("transcript", "")).strip()
             elif kind in ("error", f"{_TRANSCRIPTION}failed"):
                 error = event.get("error")
@@ -263,11 +263,11 @@ class RealtimeHearing:
                 if detail.get("code") == "audio_unintelligible":
                     return ""
                 raise UpstreamError(
-                    str(detail.get("message") or "The server of the engine's hearing failed."),
+                    str(detail.get("message") or "The speech recognition server failed."),
                     code=str(detail.get("code") or "hearing_failed"),
                     is_transient=False,
                 )
-        raise UpstreamError("The server of the engine's hearing sent too many events.", code=_PROTOCOL)
+        raise UpstreamError("The speech recognition server sent too many events.", code=_PROTOCOL)
 
 
 def _decoded(text: str | bytes) -> Body:
@@ -276,7 +276,7 @@ def _decoded(text: str | bytes) -> Body:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         event = None
     if not isinstance(event, dict):
-        raise UpstreamError("The server of the engine's hearing sent what is no event.", code=_PROTOCOL)
+        raise UpstreamError("The speech recognition server sent a message that is not an event.", code=_PROTOCOL)
     return event
 
 

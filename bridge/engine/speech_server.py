@@ -35,6 +35,7 @@ _HEAD_BYTES = 64  # they say whether it is a stream
 _STREAM = re.compile(r"\bstream\b")
 _RIFF = b"RIFF"
 _PROTOCOL = "upstream_protocol"
+_TITLES = {"hearing": "speech recognition", "voice": "speech synthesis"}
 
 
 class _Server:
@@ -68,7 +69,7 @@ class _Server:
 
     def _require_room(self) -> None:
         if len(self._running) >= _MAX_REQUESTS:
-            raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its {self._what}.")
+            raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests are waiting for {_TITLES[self._what]}.")
 
     @asynccontextmanager
     async def _limit(self) -> AsyncIterator[None]:
@@ -77,7 +78,7 @@ class _Server:
             async with asyncio.timeout(self._longest_s):
                 yield
         except TimeoutError:
-            message = f"The server of the engine's {self._what} takes too long."
+            message = f"The {_TITLES[self._what]} server is taking too long."
             raise UpstreamError(message, code="upstream_timeout", is_transient=False) from None
 
     def _answer(self, log: FilteringBoundLogger, **request: Any) -> AsyncIterator[bytes]:
@@ -103,7 +104,7 @@ class _Server:
                     yield piece
         except HTTPError as error:
             reason = str(error) or type(error).__name__
-            message = f"The server of the engine's {self._what} cannot be reached: {reason}"
+            message = f"The {_TITLES[self._what]} server cannot be reached: {reason}"
             raise UpstreamError(message, code=f"{self._what}_unreachable") from error
 
 
@@ -173,10 +174,12 @@ class VoiceServer(_Server):
             async with self._limit():
                 async for piece in self._answer(log, json=body):
                     if not total and piece.startswith(_RIFF):
-                        raise UpstreamError("The voice's server sent a WAV file instead of PCM.", code=_PROTOCOL)
+                        raise UpstreamError(
+                            "The speech synthesis server sent a WAV file instead of PCM.", code=_PROTOCOL
+                        )
                     total += len(piece)
                     if total > _MAX_SPEECH_BYTES:
-                        raise UpstreamError("The voice's server sent too much sound.", code=_PROTOCOL)
+                        raise UpstreamError("The speech synthesis server sent too much sound.", code=_PROTOCOL)
                     piece = rest + piece
                     whole = len(piece) // 2 * 2  # a sample is cut wherever a packet ends
                     sound.put(piece[:whole])
@@ -273,7 +276,9 @@ class HearingServer(_Server):
                     done = str(event.get("text", "".join(deltas)))
         if is_stream:
             if done is None:
-                raise UpstreamError("The server of the engine's hearing broke off.", code="hearing_broke_off")
+                raise UpstreamError(
+                    "The speech recognition server stopped in the middle of its answer.", code="hearing_broke_off"
+                )
             return done.strip()
         text = _decoded(bytes(body)).get("text")
         if not isinstance(text, str):
@@ -291,7 +296,7 @@ def _event(line: bytes) -> dict[str, Any]:
     if error:
         detail = error if isinstance(error, dict) else {"message": str(error)}
         raise UpstreamError(
-            str(detail.get("message") or "The server of the engine's hearing failed."),
+            str(detail.get("message") or "The speech recognition server failed."),
             code=str(detail.get("code") or "hearing_failed"),
             is_transient=False,
         )
@@ -309,7 +314,7 @@ def _decoded(text: bytes) -> dict[str, Any]:
 
 
 def _no_transcript() -> UpstreamError:
-    return UpstreamError("The server of the engine's hearing sent no transcript.", code=_PROTOCOL)
+    return UpstreamError("The speech recognition server sent no transcript.", code=_PROTOCOL)
 
 
 def _wav(pcm: bytes) -> bytes:

@@ -75,7 +75,7 @@ class TurnModel:
             faults.NotImplemented,
         ) as error:
             raise ConfigError(
-                f"engine_turn_model: no ONNX model in {self._path}: {error}", param="engine_turn_model"
+                f"engine_turn_model: {self._path} is not an ONNX model: {error}", param="engine_turn_model"
             ) from None
         if list(shapes) != [_INPUT] or list(shapes[_INPUT][1:]) != list(_SHAPE):
             raise ConfigError(

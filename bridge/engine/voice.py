@@ -42,7 +42,7 @@ class Voice:
             if file is None:
                 raise
             reason = str(error).partition("\n")[0][:200]
-            raise ConfigError(f"engine_voice: no voice of hibari's in {file}: {reason}", param="engine_voice") from None
+            raise ConfigError(f"engine_voice: {file} is not a hibari voice: {reason}", param="engine_voice") from None
 
     def say(self, sentence: str, *, speed: float = 1.0) -> bytes:
         """Speaks a text as PCM16 24 kHz mono; empty if there is nothing to be heard."""

@@ -56,7 +56,7 @@ class Whisper:
             )
         except (RuntimeError, ValueError) as error:
             raise ConfigError(
-                f"engine_whisper: no Whisper model in {folder}: {error}", param="engine_whisper"
+                f"engine_whisper: {folder} has no Whisper model: {error}", param="engine_whisper"
             ) from None
 
     def recognise(self, samples: _Floats, *, language: str | None = None) -> HeardTurn:
@@ -92,7 +92,7 @@ def _verified(folder: Path) -> Path:
     for name, expected in _SHA256.items():
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise ConfigError(f"engine: {folder / name} is not the file that it should be", param="engine")
+                raise ConfigError(f"engine: {folder / name} is not the expected file", param="engine")
     return folder
 
 

@@ -32,7 +32,7 @@ class Worker:
         A full worker answers with ``OverLimit``.
         """
         if len(self._jobs) >= self._limit:
-            raise OverLimit(f"The engine is busy: {self._limit} jobs wait for its {self._name}.")
+            raise OverLimit(f"The engine is busy: {self._limit} jobs are waiting for its {self._name}.")
         future = asyncio.get_running_loop().run_in_executor(self._executor, job)
         self._jobs.add(future)
         future.add_done_callback(self._jobs.discard)

@@ -105,7 +105,7 @@ class LiveCall:
         passage = self.session.upstream.live_passage
         if passage is not None or self.asked is None:
             if passage is None:
-                raise UpstreamError("What answers this call does not speak Live.", code="upstream_protocol")
+                raise UpstreamError("This call's upstream does not speak Live.", code="upstream_protocol")
             return RelayMind(
                 passage,
                 self.session.info.id,
@@ -187,7 +187,7 @@ class LiveCall:
             may_choose_model=not self.session.info.is_of_minted_key,
         )
         if self._channel.is_limited:
-            message = "The session allows this page some events only."
+            message = "The session allows this page only some events."
             self.audience.tell(Info(code="data_channel_permissions", message=message), only=self._channel)
         self._take(self._channel)
 
@@ -232,7 +232,7 @@ class LiveCall:
             self._refuse(connection, error, event_id)
         except Exception as failure:
             self.session.context.logger("live").error("live.event_failed", exc_info=failure)
-            refusal = BridgeError("Something went wrong in the server while this event was carried out.")
+            refusal = BridgeError("Something went wrong in the server while it handled this event.")
             self._refuse(connection, refusal, event_id)
 
     def refuse(self, connection: LiveConnection, error: BridgeError) -> None:
@@ -247,7 +247,7 @@ class LiveCall:
     def _receive_sound(self, body: Body) -> Iterator[None]:
         """The caller's sound, a second at a time; raises ``BadEvent``."""
         if self._leg is None or self._port is None:
-            raise BadEvent("The caller's sound comes with the call; it takes no append events.", param="type")
+            raise BadEvent("The caller's sound comes with the call, so append events are not accepted.", param="type")
         audio_format = self._leg.input_format
         sound = decoded(body, audio_format)
         piece_bytes = audio_format.bytes_per_ms * 1000
@@ -261,7 +261,7 @@ class LiveCall:
         event = read_live_event(message)
         press: Any = getattr(self.session.legs.current, "press_keys", None)
         if press is None or not isinstance(event, DtmfSend):
-            raise BadEvent("Only a telephone call takes keys.", code="unsupported_event", param="type")
+            raise BadEvent("Only telephone calls have DTMF keys.", code="unsupported_event", param="type")
         if len(event.event) != 1 or event.event.upper() not in "0123456789ABCD*#":
             raise BadEvent("'event' must be one of 0-9, A-D, * and #.", param="event")
         press(event.event)
@@ -321,7 +321,7 @@ class LiveCall:
         """Tells clients that the session is over, and closes their connections."""
         _, reason = self.session.lifetime.result
         if not self.begun.is_set():
-            self.failure = self.failure or UpstreamError("The session ended before it had begun.", code=reason)
+            self.failure = self.failure or UpstreamError("The session ended before it started.", code=reason)
             self.begun.set()
         self._mind.close(_REASONS.get(reason, "connection_lost"))
         for connection in tuple(self.audience.connections):
@@ -343,9 +343,9 @@ def decoded(body: Body, audio_format: AudioFormat) -> bytes:
             raise BadEvent(message, code="unknown_parameter", param=name[:64])
     audio = body.get("audio")
     if not isinstance(audio, str):
-        raise BadEvent("'audio' must be a text in base64.", code="invalid_audio", param="audio")
+        raise BadEvent("'audio' must be a base64 string.", code="invalid_audio", param="audio")
     if len(audio) > _MAX_APPEND_CHARS:
-        raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
+        raise BadEvent("An append may carry at most 15 MiB.", param="audio", code="event_too_large")
     try:
         sound = binascii.a2b_base64(audio, strict_mode=True) if audio else b""
     except (binascii.Error, ValueError):

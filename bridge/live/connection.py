@@ -65,10 +65,11 @@ class LiveConnection:
         Raises ``Forbidden`` if the key of a sideband does not allow it.
         """
         if self.listener.role is ListenerRole.OBSERVER:
-            raise Forbidden("This key is for listening to the session; it sends no events.")
+            raise Forbidden("This key is for listening to the session; it cannot send events.")
         if kind == _CLOSE and not self._may_end:
             raise Forbidden(
-                "This key is for attaching to the session; only a key that opened it, or an API key, ends it."
+                "This key is for attaching to the session; only the key that opened the session, or an API key, can "
+                "end it."
             )
         if self._may_send is not None and kind not in self._may_send:
             raise BadEvent(

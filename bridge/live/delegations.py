@@ -123,7 +123,7 @@ class Delegations:
     def require_responses(asked: LiveSession) -> None:
         """Raises ``BadEvent`` if no Responses model works for the session."""
         if not isinstance(asked.delegation, ResponsesDelegation):
-            message = "This goes with a session whose delegation is of type 'responses'."
+            message = "This needs a session with a delegation of type 'responses'."
             raise BadEvent(message, code="invalid_request", param="type")
 
     def require_outputs(self) -> None:
@@ -139,7 +139,7 @@ class Delegations:
         if kind == "function_call_output":
             return self._output(item)
         if kind != "message":
-            message = "An item must be a message or a function_call_output here."
+            message = "An item must be a message or a function_call_output."
             raise BadEvent(message, code="unsupported_parameter", param="item.type")
         role = _ROLES.get(str(item.get("role")))
         if role is None:
@@ -149,10 +149,10 @@ class Delegations:
     def _output(self, item: Body) -> Body:
         call_id, output = item.get("call_id"), item.get("output")
         if not isinstance(call_id, str) or call_id not in self._pending:
-            message = f"No function call '{str(call_id)[:64]}' waits for an output."
+            message = f"No function call '{str(call_id)[:64]}' is waiting for an output."
             raise BadEvent(message, code="invalid_value", param="item.call_id")
         if not isinstance(output, str):
-            raise BadEvent("'item.output' must be a text.", param="item.output")
+            raise BadEvent("'item.output' must be a string.", param="item.output")
         del self._pending[call_id]
         return {"type": "function_call_output", "call_id": call_id, "output": output}
 
@@ -170,7 +170,7 @@ def _parts(content: Any, role: str) -> list[Body]:
     parts = content if isinstance(content, list) else []
     texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == kind]
     if not parts or len(texts) != len(parts) or not all(isinstance(text, str) for text in texts):
-        raise BadEvent(f"'item.content' must be a text, or parts of type '{kind}'.", param="item.content")
+        raise BadEvent(f"'item.content' must be a string, or parts of type '{kind}'.", param="item.content")
     return [{"type": kind, "text": text} for text in texts]
 
 

@@ -33,6 +33,7 @@ def _require_own(tools: list[Any], path: str) -> None:
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict) or tool.get("type") not in _OWN:
             message = (
-                "This key's session may have functions of the application only; whoever mints a key gives it others."
+                "With this key, tools can only be functions of the application; other tools must be set when the key "
+                "is minted."
             )
             raise Forbidden(message, param=f"{path}[{index}].type"[:256])

@@ -94,9 +94,9 @@ class RealtimeMind:
             case live.SessionClose():
                 self._session.close("close_requested")
             case live.SessionStart():
-                raise BadEvent("The session has started already.", code="session_already_started", param="type")
+                raise BadEvent("The session has already started.", code="session_already_started", param="type")
             case _:
-                message_text = f"'{message.type}' is not supported by what answers here."
+                message_text = f"'{message.type}' is not supported by the upstream here."
                 raise BadEvent(message_text, code="unsupported_event", param="type")
 
     def _update(self, event: live.LiveSessionUpdate) -> None:

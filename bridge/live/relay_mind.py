@@ -61,7 +61,7 @@ class RelayMind:
         for name in _WORKING:
             wanted = _working_model(update, name)
             if wanted is not None and wanted != _working_model(self._session, name):
-                raise Forbidden("This key does not choose the model.", param=f"session.delegation.{name}.model")
+                raise Forbidden("This key may not choose the model.", param=f"session.delegation.{name}.model")
 
     def follow(self, event: ServerEvent) -> None:
         """Does nothing, because the service tells Live clients itself."""

@@ -60,7 +60,7 @@ def refuse_unmapped(session: LiveSession | LiveUpdate, path: str = "session") ->
         raise _unmapped(f"{path}.triggers", "Only services that speak Live have triggers.")
     if isinstance(delegation, ResponsesDelegation | ClientDelegation) and delegation.acknowledgement_delay_ms:
         param = f"{path}.delegation.acknowledgement_delay_ms"
-        raise _unmapped(param, "Delegations are not acknowledged by themselves here.")
+        raise _unmapped(param, "Delegations are not acknowledged automatically here.")
     if isinstance(delegation, ResponsesDelegation) and isinstance(delegation.responses, ResponsesSettings):
         _refuse_of_responses(delegation.responses, f"{path}.delegation.responses")
     if isinstance(session, LiveSession):
@@ -74,16 +74,16 @@ def refuse_unmapped(session: LiveSession | LiveUpdate, path: str = "session") ->
 def _refuse_of_responses(settings: ResponsesSettings, path: str) -> None:
     for index, tool in enumerate(() if settings.tools is UNSET else settings.tools):
         if tool.get("type") != "function":
-            raise _unmapped(f"{path}.tools[{index}].type", "Tools are functions of the application's own here.")
+            raise _unmapped(f"{path}.tools[{index}].type", "Tools must be functions of the application here.")
     for name in _UNMAPPED:
         value = getattr(settings, name)
         if value is not UNSET and value is not None and value != "auto":
-            raise _unmapped(f"{path}.{name}", "The model that talks is the one that works here, and has no such field.")
+            raise _unmapped(f"{path}.{name}", "Here the model that talks also does the work, and has no such field.")
 
 
 def _unmapped(param: str, why: str) -> BadEvent:
     return BadEvent(
-        f"'{param}' is not supported by what answers here. {why}", code="unsupported_parameter", param=param
+        f"'{param}' is not supported by the upstream here. {why}", code="unsupported_parameter", param=param
     )
 
 
@@ -163,7 +163,7 @@ def laid_over_live(session: LiveSession, update: LiveUpdate) -> LiveSession:
     )
     after = update.delegation
     if type(before) is not type(after):
-        message = "The type of the delegation cannot be changed after the start."
+        message = "The type of the delegation cannot be changed after the session has started."
         raise BadEvent(message, code="immutable_field_update", param="session.delegation.type")
     if isinstance(before, ResponsesDelegation) and isinstance(after, ResponsesDelegation):
         old, new = before.responses, after.responses

@@ -27,7 +27,7 @@ _FRESH_S = 1.0
 METRICS = Operation(
     method="get",
     path=_PATH,
-    summary="Metrics for Prometheus. With an API key only; or on a port of its own, without one.",
+    summary="Metrics for Prometheus. Needs an API key, except on `metrics_port`.",
     response="text/plain",
 )
 

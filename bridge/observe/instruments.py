@@ -35,7 +35,7 @@ class Instruments:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         for of_python in (ProcessCollector, PlatformCollector, GCCollector):
             of_python(registry=registry)
-        Info("bridge_build", "What is running.", registry=registry).info({"version": __version__})
+        Info("bridge_build", "Version of the bridge.", registry=registry).info({"version": __version__})
 
         def counter(name: str, meaning: str, *names: str) -> Counter:
             return Counter(f"bridge_{name}", meaning, names, registry=registry)
@@ -43,31 +43,33 @@ class Instruments:
         def seconds(name: str, buckets: Sequence[float], meaning: str, *names: str) -> Histogram:
             return Histogram(f"bridge_{name}_seconds", meaning, names, buckets=buckets, registry=registry)
 
-        self.opened = counter("calls_opened", "Calls that began.", *BY_TRANSPORT)
-        self.closed = counter("calls_closed", "Calls that ended, by whose doing it was.", *BY_TRANSPORT, "result")
-        self.incoming = counter(
-            "incoming_calls", "Telephone calls that waited, by what became of them.", "carrier", "outcome"
+        self.opened = counter("calls_opened", "Calls that were opened.", *BY_TRANSPORT)
+        self.closed = counter(
+            "calls_closed", "Calls that ended, by result: success, or whose error it was.", *BY_TRANSPORT, "result"
         )
-        self.endings = counter("call_endings", "Calls that ended, by the reason.", "reason")
-        self.lost = counter("calls_lost", "How often the connection of who is the call broke.", *BY_TRANSPORT)
-        self.resumed = counter("calls_resumed", "How often it came back.", *BY_TRANSPORT)
-        self.recordings = counter("recordings_started", "Recordings that began.")
-        self.recorded = counter("recordings_ended", "Recordings that ended, by the reason.", "reason")
-        self.requests = counter("http_requests", "Requests and WebSocket handshakes.", "route", "method", "status")
-        self.setup = seconds("call_setup", _SETUP_S, "From the request until sound could flow.", *BY_TRANSPORT)
+        self.incoming = counter("incoming_calls", "Incoming calls that waited, by outcome.", "carrier", "outcome")
+        self.endings = counter("call_endings", "Calls that ended, by reason.", "reason")
+        self.lost = counter("calls_lost", "How often a call lost its owner, peer or carrier.", *BY_TRANSPORT)
+        self.resumed = counter("calls_resumed", "How often a lost owner, peer or carrier came back.", *BY_TRANSPORT)
+        self.recordings = counter("recordings_started", "Recordings that were started.")
+        self.recorded = counter("recordings_ended", "Recordings that ended, by reason.", "reason")
+        self.requests = counter("http_requests", "HTTP requests and WebSocket handshakes.", "route", "method", "status")
+        self.setup = seconds("call_setup", _SETUP_S, "Time from the request until sound could flow.", *BY_TRANSPORT)
         self.first_sound = seconds(
-            "call_first_sound", _SOUND_S, "From the request to the first sound of an answer.", *BY_TRANSPORT
+            "call_first_sound", _SOUND_S, "Time from the request to the first sound of an answer.", *BY_TRANSPORT
         )
         self.latency = seconds(
-            "turn_latency", _SOUND_S, "From the end of speech to the first sound of the answer.", "upstream"
+            "turn_latency", _SOUND_S, "Time from the end of speech to the first sound of the answer.", "upstream"
         )
         self.stages = seconds(
             "stage_latency",
             _STAGE_S,
-            "From asking a stage of an embedded engine to its first word or sound.",
+            "Time from a request to a stage of an embedded engine to its first word or sound.",
             "upstream",
             "stage",
         )
-        self.duration = seconds("call_duration", _CALL_S, "How long calls took.", *BY_TRANSPORT)
-        self.jitter = seconds("rtp_jitter", _JITTER_S, "Jitter of WebRTC callers' packets, at each collection.")
-        self.round_trip = seconds("rtp_round_trip", _ROUND_TRIP_S, "Round trip to WebRTC callers, at each collection.")
+        self.duration = seconds("call_duration", _CALL_S, "Duration of calls.", *BY_TRANSPORT)
+        self.jitter = seconds("rtp_jitter", _JITTER_S, "Jitter of WebRTC callers' packets, sampled at each collection.")
+        self.round_trip = seconds(
+            "rtp_round_trip", _ROUND_TRIP_S, "Round-trip time to WebRTC callers, sampled at each collection."
+        )

@@ -42,20 +42,20 @@ _MOST_REASONS = 64
 _REFUSING = frozenset({401, 403, 429, 503})
 _CONNECTION_LIMIT = "connection_limit"
 _decoder = msgspec.json.Decoder(LoadReport)
-_NOT_A_NUMBER = "'after' must be a number: the time of a sample."
+_NOT_A_NUMBER = "'after' must be a number, the time of a sample."
 
 
 class LoadQuery(Struct, frozen=True):
     """The query of ``GET /v1/load``: which samples are wanted."""
 
-    after: Annotated[float, Meta(description="the time of a sample: only later ones are sent")] | None = None
+    after: Annotated[float, Meta(description="time of a sample: only later ones are returned")] | None = None
 
 
 LOAD = Operation(
     method="get",
     path=_PATH,
-    summary="How the last hour was: a sample every five seconds, and the process, or all workers, as of now. "
-    "With an API key only.",
+    summary="The last hour in samples of five seconds, and the present state of the process, or of all workers. Needs "
+    "an API key.",
     response=LoadReport,
     query=LoadQuery,
 )

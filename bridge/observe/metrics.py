@@ -236,7 +236,7 @@ class Metrics:
         self._collect_s += time.thread_time() - began_s
         self._families.append(
             CounterMetricFamily(
-                "bridge_metrics_collect_seconds", "Processor time that went into reading.", self._collect_s
+                "bridge_metrics_collect_seconds", "Processor time spent on collecting metrics.", self._collect_s
             )
         )
 
@@ -249,24 +249,26 @@ class Metrics:
         return []
 
     def _of_calls(self, levels: Levels) -> Iterator[Metric]:
-        calls = GaugeMetricFamily("bridge_calls", "Calls that run, by state.", labels=[*BY_TRANSPORT, "state"])
+        calls = GaugeMetricFamily("bridge_calls", "Running calls, by state.", labels=[*BY_TRANSPORT, "state"])
         for transport, carrier in self._transports:
             for state in labels.STATES:
                 calls.add_metric([transport, carrier, state], levels.calls[transport, carrier, state])
         yield calls
-        listeners = GaugeMetricFamily("bridge_listeners", "Who hears calls, by role.", labels=["role"])
+        listeners = GaugeMetricFamily("bridge_listeners", "Listeners attached to calls, by role.", labels=["role"])
         for role in labels.ROLES:
             listeners.add_metric([role], levels.listeners[role])
         yield listeners
         yield GaugeMetricFamily(
-            "bridge_listener_backlog_bytes", "What waits for slow listeners, all together.", levels.backlog_bytes
+            "bridge_listener_backlog_bytes", "Bytes that wait for slow listeners, in total.", levels.backlog_bytes
         )
         yield GaugeMetricFamily(
-            "bridge_playback_queued_seconds", "Answers' sound still to be played, all together.", levels.queued_ms * _MS
+            "bridge_playback_queued_seconds",
+            "Duration of answers still to be played, in total.",
+            levels.queued_ms * _MS,
         )
         yield GaugeMetricFamily(
             "bridge_playback_queued_longest_seconds",
-            "Of the call that has most to play.",
+            "Duration of the answer still to be played in the call with the longest queue.",
             levels.longest_queue_ms * _MS,
         )
 
@@ -290,44 +292,54 @@ def _level(levels: Levels, stats: CallStats) -> None:
 
 def _of_daemon(stats: DaemonStats) -> Iterator[Metric]:
     """Yields the metrics of the process, without those of its calls."""
-    yield GaugeMetricFamily("bridge_draining", "1 if no new calls are taken because of a stop.", stats.is_draining)
-    yield GaugeMetricFamily("bridge_overloaded", "1 if new calls get 503 because of lag.", stats.is_overloaded)
-    yield GaugeMetricFamily("bridge_loop_lag_seconds", "Lateness of the event loop.", stats.loop_lag_ms * _MS)
-    yield GaugeMetricFamily("bridge_conversations_bytes", "What conversations keep.", stats.kept_bytes)
-    yield GaugeMetricFamily("bridge_peers", "WebRTC peers, those of upstreams included.", stats.endpoint.peers)
-    yield CounterMetricFamily(
-        "bridge_connections_refused", "Connections that were one too many.", stats.connections_refused
+    yield GaugeMetricFamily(
+        "bridge_draining", "1 if no new calls are accepted because the process is stopping.", stats.is_draining
     )
-    yield CounterMetricFamily("bridge_log_lines_dropped", "Lines that nobody will see.", stats.log_lines_dropped)
-    late = CounterMetricFamily("bridge_late_ticks", "Of 20 ms, left out by a clock of sound.", labels=["clock"])
+    yield GaugeMetricFamily(
+        "bridge_overloaded", "1 if new calls get 503 because the event loop lags.", stats.is_overloaded
+    )
+    yield GaugeMetricFamily(
+        "bridge_loop_lag_seconds", "Event loop lag, averaged over two seconds.", stats.loop_lag_ms * _MS
+    )
+    yield GaugeMetricFamily("bridge_conversations_bytes", "Bytes kept by all conversations.", stats.kept_bytes)
+    yield GaugeMetricFamily("bridge_peers", "WebRTC peers, including those of upstreams.", stats.endpoint.peers)
+    yield CounterMetricFamily(
+        "bridge_connections_refused", "Connections refused because too many were pending.", stats.connections_refused
+    )
+    yield CounterMetricFamily(
+        "bridge_log_lines_dropped", "Lines of the log that were dropped.", stats.log_lines_dropped
+    )
+    late = CounterMetricFamily("bridge_late_ticks", "Ticks of 20 ms that a playout clock skipped.", labels=["clock"])
     late.add_metric([WEBRTC], stats.endpoint.late_ticks)
     late.add_metric(["telephony"], stats.telephony.late_ticks)
     yield late
     yield _counts(
         "bridge_datagrams_dropped",
-        "Datagrams that were dropped.",
+        "UDP datagrams that were dropped.",
         ("reason",),
         stats.endpoint.datagrams_dropped,
     )
     refused = CounterMetricFamily(
-        "bridge_telephony_refused", "Connections of carriers that were refused.", labels=["carrier", "reason"]
+        "bridge_telephony_refused", "Connections from carriers that were refused.", labels=["carrier", "reason"]
     )
     for name, count in stats.telephony.refused.items():
         carrier, _, reason = name.partition(".")
         refused.add_metric([carrier, reason], count)
     yield refused
     yield _counts(
-        "bridge_telephony_faults", "Messages of carriers that were of no use.", ("what",), stats.telephony.faults
+        "bridge_telephony_faults", "Messages from carriers that could not be used.", ("what",), stats.telephony.faults
     )
     yield CounterMetricFamily(
-        "bridge_telephony_hang_ups_failed", "Calls that a carrier did not end.", stats.telephony.hang_ups_failed
+        "bridge_telephony_hang_ups_failed",
+        "Calls that a carrier's API failed to hang up.",
+        stats.telephony.hang_ups_failed,
     )
     for name, meaning, figure in (
-        ("dials", "Tries to open a connection to an upstream.", "dials"),
-        ("dial_failures", "Of these, how many brought no session.", "failures"),
-        ("lost", "Connections to an upstream that broke in a call.", "lost"),
-        ("renewals", "Connections that were replaced before their service ended them.", "renewals"),
-        ("given_up", "How often a call turned to the next upstream, or ended.", "given_up"),
+        ("dials", "Attempts to connect to an upstream.", "dials"),
+        ("dial_failures", "Attempts that brought no session.", "failures"),
+        ("lost", "Connections to an upstream that were lost during a call.", "lost"),
+        ("renewals", "Connections replaced before the service would have ended them.", "renewals"),
+        ("given_up", "How often an upstream was given up, so that the call went to the next one or ended.", "given_up"),
     ):
         counts = {target.name: int(getattr(target, figure)) for target in stats.targets}
         yield _counts(f"bridge_upstream_{name}", meaning, ("upstream",), counts)

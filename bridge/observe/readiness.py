@@ -55,7 +55,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
 READY = Operation(
     method="get",
     path=_PATH,
-    summary="Whether a new call would be served: 503 if not, with the same body, which says why.",
+    summary="Whether a new call would be served. If not, the status is 503, and the body says why.",
     response=Readiness,
     is_public=True,
 )
@@ -95,7 +95,7 @@ class ReadinessChecks:
                 self._probed = [task.result() for task in trying]
                 self._probed_at = self._clock()
         stats = self._daemon()
-        draining = "The server is about to stop and takes no new calls." if stats.is_draining else None
+        draining = "The server is about to stop and accepts no new calls." if stats.is_draining else None
         late = f"The event loop is {stats.loop_lag_ms:.0f} ms late." if stats.is_overloaded else None
         checks = [_check("draining", draining), _check("load", late), *self._probed]
         report = Readiness(is_ready=all(check.is_ok for check in checks), checks=checks)
@@ -146,7 +146,7 @@ class ReadinessChecks:
             return _check(name, f"No answer within {self._limit_s:g} s.")
         except Exception as error:
             _log.error("observe.probe_failed", check=name, exc_info=error)
-            return _check(name, "The check itself failed; the server's log has the details.")
+            return _check(name, "The check itself failed; see the server's log.")
 
     def _tell(self, report: Readiness) -> None:
         if report.is_ready is self._was_ready:
@@ -168,7 +168,7 @@ def disk_probe(folder: str, free_bytes: int, thread: ThreadPoolExecutor) -> Prob
     def ask() -> str | None:
         found = os.statvfs(folder)
         left = found.f_bavail * found.f_frsize
-        return None if left >= free_bytes else f"The disk for recordings has {left // 2**20} MiB left."
+        return None if left >= free_bytes else f"The disk for recordings has only {left // 2**20} MiB left."
 
     async def probe() -> str | None:
         nonlocal asked
@@ -177,7 +177,7 @@ def disk_probe(folder: str, free_bytes: int, thread: ThreadPoolExecutor) -> Prob
         try:
             return await asyncio.shield(asked)
         except OSError as error:
-            return f"The folder for recordings cannot be used: {error.strerror}."
+            return f"The directory for recordings cannot be used: {error.strerror}."
 
     return probe
 

@@ -11,15 +11,19 @@ __all__ = ["families_of_recordings"]
 
 def families_of_recordings(stats: RecordingsStats) -> Iterator[Metric]:
     """Yields the figures of recordings as Prometheus' metrics."""
-    yield GaugeMetricFamily("bridge_recordings_kept", "Recordings in the directory.", stats.kept)
-    yield GaugeMetricFamily("bridge_recordings_kept_bytes", "Bytes of recordings in the directory.", stats.kept_bytes)
-    yield CounterMetricFamily(
-        "bridge_recordings_deleted", "Recordings that were deleted for their age, or to make room.", stats.deleted
+    yield GaugeMetricFamily("bridge_recordings_kept", "Recordings in `record_dir`.", stats.kept)
+    yield GaugeMetricFamily(
+        "bridge_recordings_kept_bytes", "Total size of the recordings in `record_dir`.", stats.kept_bytes
     )
-    yield CounterMetricFamily("bridge_recordings_uploaded", "Recordings that are in the object store.", stats.uploaded)
     yield CounterMetricFamily(
-        "bridge_recording_upload_failures", "Uploads that failed, and are tried again.", stats.upload_failures
+        "bridge_recordings_deleted", "Recordings deleted because of their age, or to make room.", stats.deleted
+    )
+    yield CounterMetricFamily(
+        "bridge_recordings_uploaded", "Recordings that were uploaded to the object store.", stats.uploaded
+    )
+    yield CounterMetricFamily(
+        "bridge_recording_upload_failures", "Uploads that failed and will be retried.", stats.upload_failures
     )
     yield GaugeMetricFamily(
-        "bridge_recordings_awaiting_upload", "Recordings that are not in the object store yet.", stats.awaiting_upload
+        "bridge_recordings_awaiting_upload", "Recordings waiting to be uploaded.", stats.awaiting_upload
     )

@@ -28,30 +28,43 @@ class _Sum:
 
 
 _OF_PEERS = (
-    _Sum("bridge_rtp_packets_received", "RTP packets that came from WebRTC callers.", "packets"),
-    _Sum("bridge_rtp_packets_lost", "Of callers' packets, those that never came.", "lost"),
-    _Sum("bridge_rtp_packets_late", "Of callers' packets, those that came too late to be played.", "late"),
-    _Sum("bridge_rtp_packets_recovered", "Of the lost ones, those whose sound FEC or redundancy gave.", "recovered"),
-    _Sum("bridge_rtp_packets_resent", "Packets of answers that a caller asked for again.", "resent"),
-    _Sum("bridge_rtp_packets_passed", "Packets of answers that were passed on as the upstream sent them.", "passed_on"),
-    _Sum("bridge_rtp_concealed_seconds", "Callers' sound that was lost and concealed.", "concealed_ms", _MS),
-    _Sum("bridge_peer_moves", "New addresses of WebRTC callers.", "moves"),
+    _Sum("bridge_rtp_packets_received", "RTP packets received from WebRTC callers.", "packets"),
+    _Sum("bridge_rtp_packets_lost", "RTP packets from callers that never arrived.", "lost"),
+    _Sum("bridge_rtp_packets_late", "RTP packets from callers that arrived too late to be played.", "late"),
+    _Sum("bridge_rtp_packets_recovered", "Lost packets whose sound was recovered by FEC or redundancy.", "recovered"),
+    _Sum(
+        "bridge_rtp_packets_resent",
+        "Packets of answers that were sent again because a caller requested them.",
+        "resent",
+    ),
+    _Sum("bridge_rtp_packets_passed", "Packets of answers that were passed on without being decoded.", "passed_on"),
+    _Sum(
+        "bridge_rtp_concealed_seconds", "Duration of callers' sound that was lost and concealed.", "concealed_ms", _MS
+    ),
+    _Sum("bridge_peer_moves", "How often a WebRTC caller changed its address.", "moves"),
 )
 _OF_CARRIERS = (
-    _Sum("bridge_telephony_messages_received", "Messages with callers' sound that came from carriers.", "messages"),
+    _Sum("bridge_telephony_messages_received", "Messages with callers' sound received from carriers.", "messages"),
     _Sum(
         "bridge_telephony_input_late_seconds",
-        "Of telephone callers' sound, what came late, in bursts after a pause.",
+        "Duration of telephone callers' sound that arrived late, in a burst after a pause.",
         "input_late_ms",
         _MS,
     ),
-    _Sum("bridge_telephony_late_seconds", "How late carriers have played answers.", "late_ms", _MS),
-    _Sum("bridge_telephony_returns", "Connections of carriers that were lost and came back.", "returns"),
+    _Sum(
+        "bridge_telephony_late_seconds", "By how much carriers played answers later than they should.", "late_ms", _MS
+    ),
+    _Sum("bridge_telephony_returns", "How often a carrier's connection was lost and came back.", "returns"),
 )
 _OF_LEGS = (
-    _Sum("bridge_leg_sent", "Packets or pieces of answers that were sent to callers.", "sent"),
-    _Sum("bridge_leg_overflow_seconds", "Of answers, dropped because too much was queued.", "overflow_ms", _MS),
-    _Sum("bridge_leg_faults", "Whatever came from callers that was of no use.", "faults"),
+    _Sum("bridge_leg_sent", "Packets or chunks of answers sent to callers.", "sent"),
+    _Sum(
+        "bridge_leg_overflow_seconds",
+        "Duration of answers that was dropped because too much was queued.",
+        "overflow_ms",
+        _MS,
+    ),
+    _Sum("bridge_leg_faults", "Packets and messages from callers that could not be used.", "faults"),
 )
 
 
@@ -114,15 +127,15 @@ class CallTotals:
                     family.add_metric(values, total * one.unit)
                 yield family
         yield CounterMetricFamily(
-            "bridge_listener_events_dropped", "Left out for slow listeners.", self._dropped_events
+            "bridge_listener_events_dropped", "Events that slow listeners did not get.", self._dropped_events
         )
-        answers = CounterMetricFamily("bridge_answers", "Answers that were given to their end.", labels=["upstream"])
+        answers = CounterMetricFamily("bridge_answers", "Answers that were completed.", labels=["upstream"])
         for name, count in self._answers.items():
             answers.add_metric([name], count)
         yield answers
         translated = CounterMetricFamily(
             "bridge_translated_seconds",
-            "Sound that services were sent to translate (`input`), and that they gave.",
+            "Duration of sound sent to translating services (`input`) and received from them (`output`).",
             labels=["direction"],
         )
         for direction, total_ms in self._translated_ms.items():

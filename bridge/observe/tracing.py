@@ -82,10 +82,10 @@ def wants_content(environ: Mapping[str, str] = os.environ) -> bool:
 
 def families_of(exported: int, dropped: int) -> Iterator[Metric]:
     """Yields the counts of spans as metrics."""
-    yield CounterMetricFamily("bridge_trace_spans_exported", "Spans that the collector has accepted.", exported)
+    yield CounterMetricFamily("bridge_trace_spans_exported", "Spans that the collector accepted.", exported)
     yield CounterMetricFamily(
         "bridge_trace_spans_dropped",
-        "Spans that the collector refused, or for which the queue was full.",
+        "Spans that the collector refused, or that found the queue full.",
         dropped,
     )
 

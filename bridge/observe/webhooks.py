@@ -34,7 +34,7 @@ _log = get_logger("observe")
 _WORKERS = 8
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _SPREAD = 1.0, 300.0, 0.2
 _GONE = "status 410"  # RFC 9110 section 15.5.11: the receiver wants no more of it
-_NOT_ASKED = "webhook_url does not name the receiver any more."
+_NOT_ASKED = "webhook_url no longer names this receiver."
 _CLOSE_S = 5.0
 _LOOK_S = 30.0
 
@@ -235,10 +235,10 @@ class Webhooks:
 
 def families_of(stats: WebhookStats) -> Iterator[Metric]:
     """Yields the counts as metrics."""
-    yield CounterMetricFamily("bridge_webhooks_delivered", "Webhooks that were taken.", stats.delivered)
-    yield CounterMetricFamily("bridge_webhook_failures", "Attempts that nobody took.", stats.failures)
-    yield CounterMetricFamily("bridge_webhooks_dead", "Webhooks that were given up, or lost.", stats.dead)
-    yield GaugeMetricFamily("bridge_webhooks_waiting", "Webhooks that are still to be delivered.", stats.waiting)
+    yield CounterMetricFamily("bridge_webhooks_delivered", "Webhooks that a receiver accepted.", stats.delivered)
+    yield CounterMetricFamily("bridge_webhook_failures", "Attempts to deliver a webhook that failed.", stats.failures)
+    yield CounterMetricFamily("bridge_webhooks_dead", "Webhooks that were given up or dropped.", stats.dead)
+    yield GaugeMetricFamily("bridge_webhooks_waiting", "Webhooks waiting to be delivered.", stats.waiting)
 
 
 def _wait_s(attempts: int) -> float:

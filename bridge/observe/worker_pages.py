@@ -140,7 +140,7 @@ def worker_families(group: WorkerGroup) -> Iterator[Metric]:
     """Yields the metrics of the workers as such, as the supervisor tells of them."""
     up = GaugeMetricFamily("bridge_worker_up", "1 if the worker serves.", labels=[_LABEL])
     restarts = CounterMetricFamily(
-        "bridge_worker_restarts", "How often the worker was started again because it had died.", labels=[_LABEL]
+        "bridge_worker_restarts", "How often the worker was restarted after it died.", labels=[_LABEL]
     )
     for worker in group.workers:
         up.add_metric([str(worker.number)], worker.is_serving)
@@ -149,6 +149,6 @@ def worker_families(group: WorkerGroup) -> Iterator[Metric]:
     yield restarts
     yield CounterMetricFamily(
         "bridge_supervisor_log_lines_dropped",
-        "Lines of all workers' log that the supervisor dropped, because nobody read them.",
+        "Lines of all workers' logs that the supervisor dropped because they were not read in time.",
         group.log_lines_dropped,
     )

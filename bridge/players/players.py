@@ -131,5 +131,5 @@ def tracks_of(text: str | None) -> tuple[TrackName, ...]:
         return _BOTH
     chosen = _CHOICES.get("".join(text.split()))
     if chosen is None:
-        raise BadRequest("'tracks' is input, output, or both with a comma.", param="tracks")
+        raise BadRequest("'tracks' must be input, output, or both separated by a comma.", param="tracks")
     return chosen

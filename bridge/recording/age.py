@@ -37,16 +37,16 @@ def read_recipient(text: str) -> Recipient:
     """
     prefix, separator, letters = text.strip().lower().rpartition("1")
     if prefix != "age" or not separator or set(letters) - set(_LETTERS):
-        raise ValueError("a recipient is what age-keygen writes as public key, age1…")
+        raise ValueError("a recipient must be a public key as age-keygen prints it, age1…")
     values = [_LETTERS.index(letter) for letter in letters]
     expanded = [ord(letter) >> 5 for letter in prefix] + [0] + [ord(letter) & 31 for letter in prefix]
     if _checksum([*expanded, *values]) != 1:
-        raise ValueError("a letter of the recipient is wrong: its checksum does not fit")
+        raise ValueError("the recipient has a wrong letter: its checksum does not match")
     number, size = 0, 0
     for value in values[:-_CHECKSUM_LETTERS]:
         number, size = number << 5 | value, size + 5
     if size // 8 != _KEY_BYTES or number & ((1 << size % 8) - 1):
-        raise ValueError("the recipient is no public key of X25519")
+        raise ValueError("the recipient is not an X25519 public key")
     return (number >> size % 8).to_bytes(_KEY_BYTES, "big")
 
 

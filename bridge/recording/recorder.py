@@ -253,7 +253,7 @@ class Recorder:
             self._folder = await self._loop.run_in_executor(self._thread, _open_folder, self._path)
         except OSError as error:
             self._thread.shutdown(wait=False)
-            reason = f"cannot write into {self._path}: {error.strerror}"
+            reason = f"cannot write to {self._path}: {error.strerror}"
             raise ConfigError(f"record_dir: {reason}", param="record_dir") from None
         await self._finish_leftovers()
         self._tick = self._loop.call_later(_TICK_S, self._hand_on)

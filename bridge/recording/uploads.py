@@ -174,7 +174,9 @@ def new_store(url: str) -> Put:
         # Clouds are asked by HTTPS. If the environment names another address, it may do without.
         store = from_url(url, client_options={"timeout": "60s", "connect_timeout": "10s", "allow_http": True})
     except (BaseError, ValueError) as error:
-        raise ConfigError(f"record_upload: {url} is no object store: {_told(error)}", param="record_upload") from None
+        raise ConfigError(
+            f"record_upload: {url} is not an object store: {_told(error)}", param="record_upload"
+        ) from None
 
     async def put(name: str, path: Path) -> None:
         await obstore.put_async(store, name, path)
@@ -216,7 +218,7 @@ class _Lock:
 
 
 def _notes(folder: str) -> list[str]:
-    """Returns the recordings that wait and whose files are all there, the oldest first."""
+    """Returns the recordings that wait and whose files are all there, oldest first."""
     with os.scandir(folder) as entries:
         found = {entry.name: entry for entry in entries}
     notes = [entry for name, entry in found.items() if name.endswith(NOTE_SUFFIX) and not name.startswith(".")]

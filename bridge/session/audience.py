@@ -79,7 +79,7 @@ class Audience:
     def require_room(self) -> None:
         """Raises ``OverLimit`` if one more listener would be one too many."""
         if self.count >= self._max_listeners:
-            raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
+            raise OverLimit(f"This call already has {self._max_listeners} listeners, which is the limit.")
 
     def require_event(self, event_id: str | None) -> None:
         """Raises ``ResumeGap`` or ``BadRequest`` if a listener cannot go on behind this event.

@@ -169,9 +169,9 @@ class AudioRouter:
         Half a sample at its end waits for the next append of the same socket.
         """
         if self._leg is not None:
-            raise BadEvent("The caller's sound comes with the call; it takes no append events.", param="type")
+            raise BadEvent("The caller's sound comes with the call, so append events are not accepted.", param="type")
         if len(event.audio) > _MAX_APPEND_CHARS:
-            raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
+            raise BadEvent("An append may carry at most 15 MiB.", param="audio", code="event_too_large")
         try:
             sound = read_base64(event.audio)
         except ValueError:

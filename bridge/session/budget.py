@@ -56,7 +56,7 @@ class Budget:
                 left -= min(_FOR_ANSWERS_BYTES, self.limit_bytes // 8)
             if size > left:
                 room = f"{self.limit_bytes} bytes, of which {max(0, left)} are left"
-                return BadEvent(f"{self._what} may keep {room}; this has {size}.", code=_CODE, param="item")
+                return BadEvent(f"{self._what} may keep {room}; this needs {size}.", code=_CODE, param="item")
         return None if self._whole is None else self._whole.refusal(size, spare=spare)
 
     def require(self, size: int, *, spare: bool = False) -> None:

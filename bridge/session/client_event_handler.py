@@ -78,13 +78,13 @@ class ClientEventHandler:
     def _unforeseen(self, failure: Exception) -> BridgeError:
         """An error that nobody foresaw costs one event. It is logged, and its sender is told."""
         self._log.error("session.event_failed", exc_info=failure)
-        return BridgeError("Something went wrong in the server while this event was carried out.")
+        return BridgeError("Something went wrong in the server while it handled this event.")
 
     def refuse_binary(self, listener: Listener) -> None:
         """Refuses a binary message, which carries no event."""
-        error = BadEvent("Events are JSON text; a binary message is none.", code="invalid_json")
+        error = BadEvent("Events must be JSON text, not binary messages.", code="invalid_json")
         self._hub.tell(listener, server.error_event(error))
-        listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
+        listener.count_unreadable(_UNSUPPORTED_DATA, "events must be JSON text")
 
     def refuse_long_text(self, listener: Listener, chars: int) -> None:
         """Refuses a message that is too long to be read, and closes the socket."""
@@ -102,7 +102,7 @@ class ClientEventHandler:
         elif isinstance(event, client.Mark):
             self._playback.mark(listener, event.name)
         elif listener.role is ListenerRole.OBSERVER:
-            raise Forbidden("This connection may listen only; client events need role=controller.")
+            raise Forbidden("This connection may only listen; client events need role=controller.")
         elif isinstance(event, client.OutputAudioBufferClear):
             self._playback.clear_on_request()
         else:

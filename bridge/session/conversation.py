@@ -62,7 +62,7 @@ class Conversation:
         if item.id is UNSET:
             item.id = new_id("item")
         if item.id in self._items:
-            raise BadEvent(f"An item with id '{item.id}' exists already.", param="item.id")
+            raise BadEvent(f"An item with the ID '{item.id}' already exists.", param="item.id")
         if after not in (None, _ROOT) and after not in self._items:
             raise BadEvent(f"There is no item '{after}'.", param="previous_item_id")
         self.require_room()
@@ -80,7 +80,7 @@ class Conversation:
         """
         item_id = str(item.id)
         if len(item_id) > _MAX_ID_CHARS:
-            return BadEvent(f"An item's id has more than {_MAX_ID_CHARS} characters.", param="item.id")
+            return BadEvent(f"An item's ID has more than {_MAX_ID_CHARS} characters.", param="item.id")
         if item_id not in self._items:
             if len(self._order) >= _MAX_ITEMS:
                 self._drop(self._order.pop(0))

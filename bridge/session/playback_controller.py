@@ -138,7 +138,7 @@ class PlaybackController:
         waiting = self._waiting[part.response_id].things if part.response_id in self._waiting else ()
         size = sum(len(thing[1]) for thing in waiting if not isinstance(thing, str) and thing[0] == part)
         size += self._part_bytes if part == self._part else 0
-        message = f"Too much sound waits to be heard: the rest of the response {part.response_id} is left out."
+        message = f"Too much sound is waiting to be heard: the rest of the response {part.response_id} was dropped."
         self._hub.publish(server.error_event(BridgeError(message, code="playback_too_long")))
         self._truncate(
             client.ConversationItemTruncate(
@@ -202,7 +202,7 @@ class PlaybackController:
     def mark(self, listener: Listener, name: str) -> None:
         """Sets a mark, which comes back when the sound before it has been played; raises ``BadEvent``."""
         if self.leg is None:
-            raise BadEvent("Marks are known to whoever plays: in this session that is the client.", param="type")
+            raise BadEvent("Marks belong to the side that plays: in this session, the client.", param="type")
         if len(self._marks) >= _MAX_MARKS:
             raise BadEvent(f"{_MAX_MARKS} marks are waiting, which is the limit.")
         mark_id = new_id("mark")
@@ -215,7 +215,7 @@ class PlaybackController:
     def clear_on_request(self) -> None:
         """Clears as ``clear`` does, for a client's event; raises ``BadEvent``."""
         if self.leg is None:
-            raise BadEvent("Only over WebRTC does the server play; here the client does.", param="type")
+            raise BadEvent("The server plays only over WebRTC; in this session the client plays.", param="type")
         self.clear()
 
     def clear(self, *, is_taken_back: bool = False) -> None:

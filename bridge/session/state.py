@@ -165,12 +165,14 @@ class SessionState:
     def _require_model(self, update: SessionConfig) -> None:
         """The agents SDKs name a model of their own in their first update, whatever stands in the URL."""
         if self.is_set_up and update.model not in (UNSET, self.config.model):
-            raise BadEvent(f"The model of this session is '{self.config.model}', for good.", param="session.model")
+            raise BadEvent(
+                f"The model of this session is '{self.config.model}' and cannot be changed.", param="session.model"
+            )
 
     def require_idle(self, wanted: items.ResponseConfig) -> None:
         """Raises ``BadEvent`` if the response may not begin: one at a time in the conversation, a few beside it."""
         if not self.has_answers:
-            raise BadEvent("A transcription session has no responses.", param="type")
+            raise BadEvent("Transcription sessions have no responses.", param="type")
         active = self.response
         if wanted.is_beside:
             if len(self.responses) - (active is not None) >= _MAX_BESIDE:

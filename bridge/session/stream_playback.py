@@ -32,7 +32,7 @@ class StreamPlayback(PlaybackController):
         limit = _MAX_WAITING_MS * leg.output_format.bytes_per_ms
         is_behind = leg.waiting_bytes + len(sound) > limit or not leg.play(part, sound)
         if is_behind and not self._is_behind:
-            message = "Too much sound waits to be heard: some of it is left out."
+            message = "Too much sound is waiting to be heard: some of it was dropped."
             self._hub.publish(server.Error(error=server.ErrorDetail(
                 type="server_error", code="playback_too_long", message=message)))  # fmt: skip
         self._is_behind = is_behind

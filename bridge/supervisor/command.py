@@ -32,8 +32,8 @@ def _supervise(config: Config, sources: Sources, *, replace: bool) -> int:
 
     if replace:
         raise ConfigError(
-            "replace: workers are not replaced by another start: send SIGUSR2 to their supervisor. It ends one worker "
-            "after the other, whose calls go on at the others, and starts each again with the installed code",
+            "replace: another start cannot replace workers. Send SIGUSR2 to their supervisor instead: it restarts one "
+            "worker after the other with the installed code, and their calls continue at the others",
             param="replace",
         )
     given = given_sockets(os.environ)

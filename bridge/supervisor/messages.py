@@ -180,7 +180,7 @@ def receive_assignment(connection: socket.socket) -> tuple[Assignment, list[sock
         data, descriptors = b"", []
     message = _decoder.decode(data) if data else None
     if not isinstance(message, Assignment):
-        raise ConfigError("workers: the supervisor has ended before this worker began", param="workers")
+        raise ConfigError("workers: the supervisor ended before this worker started", param="workers")
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     *of_ports, log = descriptors

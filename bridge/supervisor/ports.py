@@ -81,8 +81,8 @@ class SharedPorts:
             own = [each for each in given if (each.name or "udp_port") == setting]
             if own and len(own) != self._count:
                 raise ConfigError(
-                    f"{setting}: {len(own)} sockets were given for {self._count} workers; each worker needs one of "
-                    "its own: give as many, with consecutive ports, or none",
+                    f"{setting}: {len(own)} sockets were passed for {self._count} workers, but each worker needs its "
+                    "own: pass as many as there are workers, with consecutive ports, or none",
                     param=setting,
                 )
             for number, each in enumerate(sorted(own, key=lambda one: one.socket.getsockname()[1])):

@@ -148,7 +148,7 @@ class Supervisor:
             elif worker.backoff.failed_starts >= _FAILED_STARTS:
                 self._refusal = self._refusal or ConfigError(
                     f"workers: worker {worker.number} could not start in {_FAILED_STARTS} attempts "
-                    f"({how}): the log has its last words",
+                    f"({how}): see the log for its last output",
                     param="workers",
                 )
         elif all(each.backoff.failed_starts >= _FAILED_STARTS for each in self._workers):

@@ -160,7 +160,7 @@ class CarrierCalls:
         for leg in self._legs.values():
             if leg.context.call_id == call_id:
                 return leg
-        raise UnknownCall("There is no telephone call with this id.", param="call_id")
+        raise UnknownCall("There is no telephone call with this ID.", param="call_id")
 
     @property
     def waiting(self) -> Counter[str]:
@@ -186,7 +186,7 @@ class CarrierCalls:
             if is_proved:
                 self._drop_unproved(key)
             if key in self._ringing:
-                raise Forbidden("The call is there already, and waits to be accepted.", code="call_taken")
+                raise Forbidden("This call is already here, waiting to be accepted.", code="call_taken")
             leg = self._legs.get(key)
             if leg is None and moving is not None:
                 call = await moving.take_over(comes_back=line.comes_back(started))
@@ -202,7 +202,7 @@ class CarrierCalls:
                 call = await self._calls.open_with_carrier(terms, Transport(key[0]), comes_back=comes_back)
                 leg = self._new_leg(key, line, started, call)
         if (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
-            raise BadRequest("The call came back in another format than it had.", code="format_changed")
+            raise BadRequest("The call came back in a different format.", code="format_changed")
         leg.connect(line)
         return leg
 
@@ -217,7 +217,9 @@ class CarrierCalls:
     async def _require_dead(self, moving: MovingCall, scope: Mapping[str, Any] | None) -> None:
         """Raises ``_Elsewhere`` if the process that the call is for lives; it judges what the connection shows."""
         if scope is None:
-            raise Forbidden("Another process has this call, and this connection cannot get there.", code="call_taken")
+            raise Forbidden(
+                "Another process has this call, and this connection cannot be passed on to it.", code="call_taken"
+            )
         if await moving.reach(scope):
             raise _Elsewhere(moving)
 
@@ -416,7 +418,7 @@ class CarrierCalls:
         token = started.token
         if token is None:
             if trust.needs_token or not trust.is_admitted:
-                raise Unauthorized("The call brought no token.", code="missing_token")
+                raise Unauthorized("The call has no token.", code="missing_token")
             return Grant(), True
         if is_one_of(token, trust.secrets):
             return Grant(), True
@@ -424,7 +426,7 @@ class CarrierCalls:
             return Grant(), trust.is_admitted or leg.started.is_proved  # the call comes back with its own token
         if moving is not None and moving.is_opened_by(token):
             return Grant(), True
-        taken = Forbidden("The call is there already, and this is not the token that it came with.", code="call_taken")
+        taken = Forbidden("This call is already here, and it came with a different token.", code="call_taken")
         is_proved_there = moving is not None or (leg is not None and leg.started.is_proved)
         if is_proved_there and not trust.is_admitted and not await self._names_call(token, started.call):
             raise taken

@@ -82,7 +82,7 @@ class ClientCredentials:
             try:
                 token = msgspec.json.decode(response.raise_for_status().content, type=_Token)
             except msgspec.DecodeError:
-                raise ValueError("this is no token") from None
+                raise ValueError("this is not a token") from None
             self._token, self._until = token.access_token, time.monotonic() + token.expires_in
         return {"Authorization": f"Bearer {self._token}"}
 

@@ -41,7 +41,7 @@ class PublicKeys:
                 if fetched := await _fetch(carrier, url):  # otherwise the known keys are as good as before
                     keys = self._keys[url] = fetched
             if not keys:
-                raise Overloaded(f"The keys of {carrier} cannot be had, and nothing can be checked without them.")
+                raise Overloaded(f"The keys of {carrier} cannot be fetched, and nothing can be verified without them.")
             return keys
 
 

@@ -53,9 +53,9 @@ def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
         header, claims = (msgspec.json.decode(_decoded(part), type=dict[str, Any]) for part in (head, body))
         is_right = verify(header, f"{head}.{body}".encode(), _decoded(signature))
     except (ValueError, msgspec.DecodeError, RecursionError, UnicodeError):
-        raise Forbidden("The token is no JSON Web Token.", code="invalid_signature") from None
+        raise Forbidden("The token is not a JSON Web Token.", code="invalid_signature") from None
     if not is_right:
-        raise Forbidden("The token's signature is not of this secret.", code="invalid_signature")
+        raise Forbidden("The token is not signed with this secret.", code="invalid_signature")
     times = {name: claims[name] for name in ("iat", "nbf", "exp") if claims.get(name) is not None}
     is_in_time = all(isinstance(at, int | float) for at in times.values()) and not (
         times.get("iat", now) < now - _MAX_AGE_S
@@ -63,7 +63,7 @@ def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
         or times.get("exp", now + 1) <= now
     )
     if not is_in_time or not times.keys() & {"iat", "exp"}:
-        raise Forbidden("The token is not of this time; are the clocks right?", code="expired_signature")
+        raise Forbidden("The token has expired or is not valid yet; are the clocks right?", code="expired_signature")
     return claims
 
 
@@ -122,7 +122,7 @@ def read_jwks(document: bytes) -> dict[str, RSAPublicKey]:
                 n, e = (int.from_bytes(_decoded(entry[name])) for name in ("n", "e"))
                 keys[str(entry.get("kid"))] = RSAPublicNumbers(e, n).public_key()
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"This is no key set: {type(error).__name__}.") from None
+        raise ValueError(f"This is not a key set: {type(error).__name__}.") from None
     return keys
 
 
@@ -138,7 +138,7 @@ class Rs256Signer:
         if self._key is None:
             key = load_pem_private_key(self._pem.encode(), None)
             if not isinstance(key, RSAPrivateKey):
-                raise ValueError("the key is no RSA key")
+                raise ValueError("the key is not an RSA key")
             self._key = key
         parts = ({"alg": "RS256", "typ": "JWT"}, dict(claims))
         signed = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
@@ -169,7 +169,7 @@ class Replays:
         of_shown, of_call = _hash(shown), _hash(call)
         known_until, known_call = self._shown.get(of_shown, (now, b""))
         if known_until > now and not (may_return and known_call == of_call):
-            raise Forbidden("The signature was used before.", code="replayed_signature")
+            raise Forbidden("The signature has already been used.", code="replayed_signature")
         if len(self._shown) >= _MAX_REMEMBERED and of_shown not in self._shown:
             raise Forbidden("Too many signatures are remembered; try again later.", code="replayed_signature")
         self._shown[of_shown] = (max(now + self._keep_s, until), of_call)

@@ -306,7 +306,7 @@ class CarrierLeg:
         Raises ``BridgeError`` if it is not transferred.
         """
         if self._line is None:
-            raise BadRequest("The carrier's connection is lost, and may come back.", code="call_lost", param="call_id")
+            raise BadRequest("The carrier's connection is lost; it may come back.", code="call_lost", param="call_id")
         words = await self._transfer(self._line, self._started, target_uri)
         self._close(LegState.ENDED, "referred", None, words)
 
@@ -314,7 +314,7 @@ class CarrierLeg:
         """Sends keys (DTMF) to the caller's side; raises ``BadRequest`` if the carrier has no word for it."""
         messages = [] if self._line is None else [m for key in keys for m in self._line.dialect.encode_key(key)]
         if self._line is None or len(messages) < len(keys):
-            raise BadRequest("This call's carrier takes no keys.", code="no_dtmf", param="keys")
+            raise BadRequest("This call's carrier does not support DTMF.", code="no_dtmf", param="keys")
         self._line.write(messages)
 
     @property
@@ -325,9 +325,7 @@ class CarrierLeg:
         """
         if self.input_lateness.messages:
             return None
-        return PeerError(
-            "The carrier's stream brought none of the caller's sound: is its track right?", code="no_media"
-        )
+        return PeerError("The carrier's stream contains no sound from the caller: is its track right?", code="no_media")
 
     def stats(self) -> CarrierLegStats:
         """Returns the state of its connection, and counts of the sound both ways."""

@@ -62,7 +62,7 @@ class TelephonyState(Struct, frozen=True, kw_only=True):
     late_ticks: int
     """How many ticks of 20 ms were left out because the process stood still."""
     hang_ups_failed: int
-    """The number of calls that a carrier's API did not end."""
+    """The number of calls that a carrier's API failed to hang up."""
 
 
 class DtmfRequest(Struct, frozen=True):
@@ -314,7 +314,7 @@ class Telephony:
         if way is None:
             raise _no_way(carrier, self._carriers)
         if not started.is_proved:
-            reason = "Nothing proves this call's id: mint the call's key with bridge.carrier_call_id."
+            reason = "Nothing proves this call's ID: mint the call's key with bridge.carrier_call_id."
             raise BadRequest(reason, code="refer_unsupported", param="call_id")
         host = self.hosts[name]
         if carrier.transfers_by_document(host.settings):
@@ -345,7 +345,7 @@ def operations_of(carriers: Sequence[Carrier[Any]] = CARRIERS) -> list[Operation
     keys = Operation(
         method="post",
         path=_DTMF_PATH,
-        summary="Presses keys (DTMF) on a telephone call, if its carrier has a word for that.",
+        summary="Presses keys (DTMF) on a telephone call, if its carrier supports that.",
         request=DtmfRequest,
         response=DtmfSent,
     )
@@ -353,7 +353,7 @@ def operations_of(carriers: Sequence[Carrier[Any]] = CARRIERS) -> list[Operation
     for carrier in carriers:
         operations += (endpoint.operation for endpoint in carrier.endpoints)
         if (socket := carrier.socket) is not None:
-            summary = f"A WebSocket of {socket.what}; it is opened by {socket.opened_by}."
+            summary = f"A WebSocket for {socket.what}. It is opened by {socket.opened_by}."
             operations.append(Operation(method="get", path=_path(carrier), summary=summary, status=101, is_public=True))
     return operations
 

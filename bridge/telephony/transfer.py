@@ -41,7 +41,7 @@ class HttpTransfer:
     async def transfer(self, call: str, target: str) -> None:
         """Transfers the call by one request; see ``CallTransfer``."""
         if not is_call_id(call):
-            raise BadRequest("The carrier's call id is not valid.", code="refer_failed", param="call_id")
+            raise BadRequest("The carrier's call ID is not valid.", code="refer_failed", param="call_id")
         carrier = self._api.carrier
         try:
             async with new_client(_TIMEOUT_S, self._api.headers, trust_env=False) as http:
@@ -99,7 +99,7 @@ def document_endpoint(
     operation = Operation(
         method="get",
         path=_path(name),
-        summary=f"What a transferred call of {title} does next; {title} fetches it once.",
+        summary=f"Instructions for a transferred call, which {title} fetches once.",
         response=media_type,
         is_public=True,
     )

@@ -112,7 +112,7 @@ def webhook(
     operation = Operation(
         method=method,
         path=f"{path}{below}",
-        summary=f"{title}'s webhook of {occasion}; answered with {document} that streams it here{otherwise}.",
+        summary=f"{title}'s webhook for {occasion}. The response is {document} that streams the call here{otherwise}.",
         request=request_type if method == "post" else None,
         response=media_type,
         is_public=True,

@@ -87,7 +87,7 @@ class AgentQueue:
         except TimeoutError:
             if request.connection.done() and not request.connection.cancelled():
                 return request.connection.result()  # it came in the very moment
-            message = f"No agent attached within {timeout_s:g} s; one would, with role=agent."
+            message = f"No agent attached with role=agent within {timeout_s:g} s."
             raise UpstreamError(message, code="no_agent", is_transient=False) from None
         finally:
             if request in self._requests:
@@ -100,7 +100,7 @@ class AgentQueue:
         for connection in tuple(self._waiting):
             if connection.call_id is None:
                 self._waiting.remove(connection)
-                connection.close("another process takes calls now", code=_SERVICE_RESTART)
+                connection.close("another process now takes calls", code=_SERVICE_RESTART)
 
     def event(self, event: ServerEvent, text: bytes) -> None:
         """Takes an event of any call, to know which calls are over."""
@@ -148,8 +148,8 @@ class AgentConnection:
 
     def refuse_binary(self) -> None:
         """A binary message: it carries no event."""
-        self._refuse(BadEvent("Events are JSON text; a binary message is none.", code=UPSTREAM_PROTOCOL))
-        self.listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
+        self._refuse(BadEvent("Events must be JSON text, not binary messages.", code=UPSTREAM_PROTOCOL))
+        self.listener.count_unreadable(_UNSUPPORTED_DATA, "events must be JSON text")
 
     def _refuse(self, error: BadEvent) -> None:
         event = error_event(error)
@@ -226,7 +226,7 @@ class AgentLine:
             self._owner.received(self, message)
             return
         if not message.response_id or not message.item_id:
-            raise BadEvent("A delta names its response_id and its item_id.", param="item_id")
+            raise BadEvent("A delta must name its response_id and its item_id.", param="item_id")
         try:
             sound = read_base64(str(message.delta))
         except ValueError:

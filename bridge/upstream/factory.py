@@ -138,7 +138,7 @@ class UpstreamFactory:
         if info.live is None and not is_telephone:
             targets = tuple(target for target in targets if target.live_compat)
             if not targets:
-                message = f"'{info.model}' is a Live model: its sessions are at /v1/live/sessions."
+                message = f"'{info.model}' is a Live model; use /v1/live/sessions."
                 raise BadRequest(message, code="invalid_model", param="model")
         caller = LiveCaller(
             call_id=info.id,

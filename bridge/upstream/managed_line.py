@@ -115,7 +115,9 @@ class ManagedLine(ABC, Generic[_Line, _Hearer]):
                 self._ended.add_done_callback(lambda _: self._over.set())
                 await asyncio.wait((self._greeting, self._ended), return_when=asyncio.FIRST_COMPLETED)
                 if not self._greeting.done():
-                    raise self._ended.result() or UpstreamError("The upstream closed before it said anything.")
+                    raise self._ended.result() or UpstreamError(
+                        "The upstream closed the connection before it sent anything."
+                    )
             greeting = self._greeting.result()
         except TimeoutError:
             await self.aclose()

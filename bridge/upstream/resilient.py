@@ -279,7 +279,7 @@ class ResilientUpstream:
             if ending is None:
                 if not self._relay.owes_answer and not is_expired:
                     return
-                ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
+                ending = UpstreamError("The upstream hung up before it was finished.", code="upstream_lost")
             if self._is_closing:
                 return
             await self._lose(managed, ending)
@@ -327,7 +327,7 @@ class ResilientUpstream:
             relay.forget_unanswered(now - _ANSWER_S)
             owed_since = (owed_since or now) if relay.owes_answer else None
             if owed_since is not None and now - max(managed.heard_at, owed_since) > policy.stall_s:
-                return UpstreamError("The upstream has fallen silent.", code=STALLED)
+                return UpstreamError("The upstream fell silent.", code=STALLED)
             if now >= renew_at and relay.is_idle:
                 fresh = await self._renew()
                 if fresh is not None:

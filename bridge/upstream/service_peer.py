@@ -66,9 +66,11 @@ class ServicePeer:
             message = f"The upstream's peer did not connect within {self._timeout_s:g} s."
             raise UpstreamError(message, code="upstream_timeout", is_transient=may_try_again) from None
         except (BadOffer, PeerError) as error:
-            raise UpstreamError(f"The upstream's answer is of no use: {error.message}", is_transient=False) from error
+            raise UpstreamError(f"The upstream's answer cannot be used: {error.message}", is_transient=False) from error
         if self._ended.done():
-            raise self._ended.result() or UpstreamError("The upstream's peer left at once.", code="upstream_lost")
+            raise self._ended.result() or UpstreamError(
+                "The upstream's peer disconnected at once.", code="upstream_lost"
+            )
 
     def channel_opened(self) -> None:
         """Notes that the data channel is open."""

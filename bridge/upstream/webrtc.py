@@ -124,7 +124,7 @@ class WebRtcLine:
         detail = ErrorDetail(
             type="invalid_request_error",
             code="input_audio_too_fast",
-            message=f"Sound came more than {QUEUE_S} s ahead of real time; what was too much is lost.",
+            message=f"Sound came more than {QUEUE_S} s ahead of real time; the excess was dropped.",
             param="audio",
         )
         body = {"type": "error", "event_id": "", "error": {**_fields(detail)}}

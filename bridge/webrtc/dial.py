@@ -58,7 +58,7 @@ async def dial(
         )
         answer = parse_remote(await signal(write_offer(ours)))
         if answer.audio is not None and answer.opus_payload_type != OFFERED_OPUS:
-            raise PeerError("the answer names another payload type for Opus than was offered")
+            raise PeerError("the answer has a different payload type for Opus than the offer")
         peer.connect_to(answer, DtlsRole.SERVER if answer.setup is SetupRole.ACTIVE else DtlsRole.CLIENT)
         runner.spawn(_carry(ice, peer, answer))
         runner.run(peer, open_channel=CHANNEL_LABEL)

@@ -205,7 +205,9 @@ class Endpoint:
         if not fragment.credentials or (newest.remote_ufrag, newest.remote_pwd) in fragment.credentials:
             return None
         if (current.remote_ufrag, current.remote_pwd) in fragment.credentials:
-            raise NotTheState("The fragment belongs to an older ICE session; ICE was restarted.", param="ice-ufrag")
+            raise NotTheState(
+                "The fragment belongs to an older ICE session; ICE has been restarted since.", param="ice-ufrag"
+            )
         offered = peer.ice.offered(*fragment.credentials[0])
         return write_fragment(peer.negotiation.remote, self._parameters(peer, offered))
 

@@ -51,7 +51,7 @@ def parse_fragment(body: bytes) -> IceFragment:
     is_end = False
     for line in filter(None, map(str.strip, lines)):
         if not _LINE.match(line):
-            raise _refusal("A line of the fragment is no line of SDP, such as a=candidate:….")
+            raise _refusal("A line of the fragment is not an SDP line such as a=candidate:….")
         if line.startswith("m="):
             if len(sections) > _MAX_SECTIONS:
                 raise _refusal(f"The fragment has more sections than the limit of {_MAX_SECTIONS}.", param="m")
@@ -92,7 +92,7 @@ def _pairs(sections: list[dict[str, str]]) -> tuple[tuple[str, str], ...]:
         said = sections[0] | section
         if len(said) == 1:
             (only,) = said
-            raise _refusal(f"The fragment has a={only} alone; ice-ufrag and ice-pwd go together.", param=only)
+            raise _refusal(f"The fragment has only a={only}; ice-ufrag and ice-pwd must come together.", param=only)
         if said:
             found[said["ice-ufrag"], said["ice-pwd"]] = None
     return tuple(found)
@@ -102,11 +102,11 @@ def _is_usable(value: str) -> bool:
     """Whether a candidate's transport is known here; raises ``BadRequest`` for what is no candidate."""
     words = value.split(" ")
     if not _LEAST_WORDS <= len(words) <= _MAX_WORDS or words[6] != "typ" or not _FOUNDATION.match(words[0]):
-        raise _refusal("A candidate is not as RFC 8839 section 5.1 has it.", param="candidate")
+        raise _refusal("A candidate does not have the form of RFC 8839 section 5.1.", param="candidate")
     for at, (name, most) in _NUMBERS.items():
         word = words[at]
         if not (word.isascii() and word.isdecimal() and len(word) <= 10 and int(word) <= most):
-            raise _refusal(f"The {name} of a candidate is no number from 0 to {most}.", param="candidate")
+            raise _refusal(f"The {name} of a candidate must be a number from 0 to {most}.", param="candidate")
     return words[2].lower() in _TRANSPORTS
 
 

@@ -59,7 +59,7 @@ class IceServers:
             if port is not None and not 0 < int(port) < 65_536:
                 raise _fault(f"must have a port from 1 to 65535, got {port}")
             if transport is not None and f"{scheme}:{transport}" not in _TURN_WAYS:
-                raise _fault(f"must have a transport that is served, and {scheme} over {transport} is not")
+                raise _fault(f"must have a supported transport; {scheme} over {transport} is not supported")
             if kind in found:
                 raise _fault(f"must have one {kind} server at most")
             usual = _DEFAULT_TLS_PORT if scheme == "turns" else _DEFAULT_PORT

@@ -31,10 +31,14 @@ class Negotiation:
         """Takes what has changed in the offer; raises ``BadOffer`` if it changes what cannot be changed."""
         ours = self.remote
         if (ours.application is None) is not (offer.application is None):
-            raise BadOffer("A running call neither gets nor loses its data channel; make a new one.", param="m")
+            raise BadOffer(
+                "The data channel of a running call can be neither added nor removed; make a new call.", param="m"
+            )
         for before, now in ((ours.inbound, offer.inbound), (ours.outbound, offer.outbound)):
             if now is not None and before is not None and before.opus != now.opus:
-                raise BadOffer("A running call's Opus keeps its payload type (RFC 3264 section 8.3.2).", param="rtpmap")
+                raise BadOffer(
+                    "The payload type of Opus cannot change during a call (RFC 3264 section 8.3.2).", param="rtpmap"
+                )
         self.remote = offer
 
     def write_answer(self, ours: AnswerParameters) -> str:

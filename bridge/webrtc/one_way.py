@@ -16,7 +16,7 @@ __all__ = ["as_played", "as_published"]
 def as_published(offer: Offer) -> Offer:
     """Returns the offer of a peer that speaks and hears nothing; raises ``BadOffer`` if it does not speak."""
     if not offer.sends_audio:
-        raise BadOffer("A publisher sends sound: its audio section is sendonly, or sendrecv.", param="sendonly")
+        raise BadOffer("A publisher sends sound: its audio section must be sendonly or sendrecv.", param="sendonly")
     _require_one(offer, "sendonly")
     return _alone(replace(offer, outbound=None))
 
@@ -24,7 +24,7 @@ def as_published(offer: Offer) -> Offer:
 def as_played(offer: Offer) -> Offer:
     """Returns the offer of a peer that hears and says nothing; raises ``BadOffer`` if it does not hear."""
     if not offer.receives_audio:
-        raise BadOffer("A player takes sound: its audio section is recvonly, or sendrecv.", param="recvonly")
+        raise BadOffer("A player receives sound: its audio section must be recvonly or sendrecv.", param="recvonly")
     _require_one(offer, "recvonly")
     return _alone(replace(offer, inbound=None))
 
@@ -32,7 +32,7 @@ def as_played(offer: Offer) -> Offer:
 def _require_one(offer: Offer, direction: str) -> None:
     sounds = [media for media in offer.media if media.kind == "audio" and not media.is_rejected]
     if len(sounds) > 1:
-        raise BadOffer(f"The offer has {len(sounds)} audio sections; there is one, {direction}.", param="m")
+        raise BadOffer(f"The offer has {len(sounds)} audio sections; it must have one, {direction}.", param="m")
 
 
 def _alone(offer: Offer) -> Offer:

@@ -170,7 +170,7 @@ class Peer:
         if heard is not None and now - heard > timeout_s:
             self.fail(PeerLost(f"nothing heard from the peer for {timeout_s:g} s"))
         elif consent is not None and now - consent > _CONSENT_EXPIRES_S:
-            self.fail(PeerLost(f"the peer's consent to be sent to is older than {_CONSENT_EXPIRES_S:g} s"))
+            self.fail(PeerLost(f"the peer has not renewed its consent to receive for {_CONSENT_EXPIRES_S:g} s"))
 
     def fail(self, error: BridgeError) -> None:
         """Ends the call because of ``error``, unless it is ending already."""

@@ -319,7 +319,10 @@ def parse_offer(body: bytes) -> Offer:
     """Returns the offer in an HTTP body; raises ``BadOffer`` naming what keeps a call from being made of it."""
     offer = parse_remote(body)
     if offer.is_ice_lite:
-        raise BadOffer("The offer says a=ice-lite, and so does the bridge: neither side would check.", param="ice-lite")
+        raise BadOffer(
+            "The offer has a=ice-lite, and so has the bridge: neither side would send connectivity checks.",
+            param="ice-lite",
+        )
     return offer
 
 
@@ -392,9 +395,9 @@ def _warnings(offered: list[Media], used: list[Media | None], *, has_bundle: boo
     names = ", ".join(m.name for m in unused)
     if not has_bundle:
         main = next(m.name for m in used if m is not None)
-        message = f"The offer has no a=group:BUNDLE for its {main}: that section alone is connected, not its {names}."
+        message = f"The offer has no a=group:BUNDLE for its {main}: only that section is connected, not its {names}."
         return (CallWarning("no_bundle", message),)
-    return (CallWarning("unused_sections", f"Of the offer these are not used: {names}."),)
+    return (CallWarning("unused_sections", f"These parts of the offer are not used: {names}."),)
 
 
 def write_answer(offer: Offer, ours: AnswerParameters) -> str:
@@ -576,7 +579,7 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
                 raise BadOffer(f"Not a media line: {line[:80]!r}.", param="m")
             kind, port, protocol, *formats = line[2:].split()
             if "RTP/" in protocol and not all(map(_is_payload_type, formats)):
-                raise BadOffer(f"Not all payload types of a media line can be: {line[:80]!r}.", param="m")
+                raise BadOffer(f"A media line has invalid payload types: {line[:80]!r}.", param="m")
             if len(formats) > _MAX_FORMATS:
                 raise BadOffer(f"A media line has {len(formats)} formats, over the limit of {_MAX_FORMATS}.", param="m")
             media.append(Media(kind, port, protocol, tuple(formats)))

@@ -67,7 +67,7 @@ def _check_tools(tools: Tools | UnsetType, path: str) -> None:
             continue
         param = f"{path}.tools[{index}].name"
         if not tool.name:
-            raise BadEvent("A function's name is not empty.", param=param)
+            raise BadEvent("A function's name must not be empty.", param=param)
         if tool.name in names:
             raise BadEvent(f"Two functions are called '{tool.name[:64]}'.", param=param)
         names.add(tool.name)
@@ -83,7 +83,7 @@ def check_choice(choice: ToolChoice | UnsetType, tools: Tools | UnsetType, path:
         raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
     kind = FunctionTool if choice.type == "function" else McpTool
     if chosen not in [getattr(tool, field) for tool in (() if tools is UNSET else tools) if isinstance(tool, kind)]:
-        raise BadEvent(f"'{chosen[:64]}' is none of the tools.", param=param)
+        raise BadEvent(f"'{chosen[:64]}' is not one of the tools.", param=param)
 
 
 def check_response(response: ResponseConfig) -> None:
@@ -105,7 +105,7 @@ def check_item(item: Item) -> None:
 def _check_item(item: Item, path: str) -> None:
     require_id(item.id, path)
     if isinstance(item, FunctionCall | FunctionCallOutput) and item.call_id == "":
-        raise BadEvent("A call_id is not empty.", param=f"{path}.call_id")
+        raise BadEvent("A call_id must not be empty.", param=f"{path}.call_id")
     if not isinstance(item, Message):
         return
     for index, part in enumerate(item.content):
@@ -119,7 +119,7 @@ def _check_item(item: Item, path: str) -> None:
 def require_id(item_id: str | UnsetType, path: str) -> None:
     """Raises ``BadEvent`` if the id of the item at ``path`` is empty or too long."""
     if item_id is not UNSET and not 1 <= len(item_id) <= _MAX_ID_CHARS:
-        raise BadEvent(f"An id has 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
+        raise BadEvent(f"An ID must have 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
 
 
 # What can be sent again

@@ -100,17 +100,17 @@ def parse_choices(
         if name not in allowed:
             closest = get_close_matches(name, allowed, n=1)
             hint = f", did you mean '{closest[0]}'?" if closest else f"; there are {', '.join(allowed)}."
-            raise BadRequest(f"There is no choice '{name[:64]}'{hint}", param=name[:64])
+            raise BadRequest(f"Unknown parameter '{name[:64]}'{hint}", param=name[:64])
         if given.setdefault(name, value) != value:
-            raise BadRequest(f"'{name}' is given twice, and not the same.", param=name)
+            raise BadRequest(f"'{name}' is given twice, with different values.", param=name)
     audio = _audio(given)
     if audio is None:
         for name in _OF_SOUND:
             if name in given:
-                raise BadRequest(f"'{name}' goes with 'audio', which asks for sound.", param=name)
+                raise BadRequest(f"'{name}' needs 'audio', which asks for sound.", param=name)
     lengths = [name for name in _LENGTHS if name in given]
     if len(lengths) > 1:
-        raise BadRequest(f"'{lengths[0]}' and '{lengths[1]}' say the same; give one of them.", param=lengths[1])
+        raise BadRequest(f"'{lengths[0]}' and '{lengths[1]}' set the same thing; give one of them.", param=lengths[1])
     return Choices(
         audio=audio,
         chunk_ms=_chunk_ms(given),
@@ -150,11 +150,11 @@ def _audio(given: dict[str, str]) -> AudioFormat | None:
     channels = int(_one_of(given, "channels", ("1", "2")) or 1)
     audio = FORMATS[name]
     if rate_hz is not None and audio is not PCM16:
-        raise BadRequest("'rate' goes with audio=pcm16; G.711 is 8000 Hz always.", param="rate")
+        raise BadRequest("'rate' needs audio=pcm16; G.711 is always 8000 Hz.", param="rate")
     if channels == 2 and audio is not PCM16:
-        raise BadRequest("'channels=2' goes with audio=pcm16; G.711 is mono always.", param="channels")
+        raise BadRequest("'channels=2' needs audio=pcm16; G.711 is always mono.", param="channels")
     if channels == 2 and given.get("framing") == "binary":
-        raise BadRequest("'channels=2' goes with framing=json; binary messages are mono.", param="channels")
+        raise BadRequest("'channels=2' needs framing=json; binary messages are mono.", param="channels")
     if audio is not PCM16:
         return audio
     return (pcm16_at if channels == 1 else stereo_at)(rate_hz or PCM16.rate_hz)
@@ -179,14 +179,14 @@ def _compressed(name: str, rate_hz: int | None, given: dict[str, str]) -> AudioF
     """Returns the format of this compression at a rate, or at its usual one; raises ``BadRequest``."""
     for choice in _LENGTHS:
         if choice in given:
-            raise BadRequest(f"'{choice}' goes with samples; {name} comes one packet a message.", param=choice)
+            raise BadRequest(f"'{choice}' is for plain samples; {name} comes as one packet per message.", param=choice)
     if _one_of(given, "channels", ("1", "2")) == "2":
-        raise BadRequest(f"'channels=2' goes with audio=pcm16; {name} is mono.", param="channels")
+        raise BadRequest(f"'channels=2' needs audio=pcm16; {name} is mono.", param="channels")
     compression = COMPRESSED[name]
     for audio_format in compression.formats:
         if rate_hz in (None, audio_format.rate_hz):
             return audio_format
-    raise BadRequest(f"'rate' of {name} must be {compression.rates}.", param="rate")
+    raise BadRequest(f"'rate' for {name} must be {compression.rates}.", param="rate")
 
 
 def _chunk_ms(given: dict[str, str]) -> int | None:
@@ -202,7 +202,7 @@ def _tracks(given: dict[str, str]) -> tuple[str, ...]:
         return TRACKS
     names = [name.strip() for name in given["tracks"].split(",")]
     if not set(names) <= set(TRACKS):
-        raise BadRequest(f"'tracks' is one or both of {', '.join(TRACKS)}.", param="tracks")
+        raise BadRequest(f"'tracks' must be one or both of {', '.join(TRACKS)}.", param="tracks")
     return tuple(track for track in TRACKS if track in names)
 
 
@@ -212,12 +212,16 @@ def _events(given: dict[str, str]) -> EventFilter | None:
         return None
     patterns = [pattern.strip().removesuffix("*").removesuffix(".") for pattern in text.split(",")]
     if len(text) > _MAX_FILTER_CHARS:
-        raise BadRequest(f"'events' has {_MAX_FILTER_CHARS} characters at most.", param="events")
+        raise BadRequest(f"'events' may have at most {_MAX_FILTER_CHARS} characters.", param="events")
     names = {str(kind.__struct_config__.tag) for kind in server_event_types()} | BETA_TYPES
     for pattern in patterns:
         name = pattern.removeprefix("!")
         if name in _SOUND_EVENTS:
-            raise BadRequest(f"'events' chooses no sound: '{name}' goes by 'audio' and 'tracks'.", param="events")
+            raise BadRequest(
+                f"'events' does not choose sound: '{name}' is chosen with 'audio' and 'tracks'.", param="events"
+            )
         if not any(_fits(name, known) for known in names):
-            raise BadRequest(f"'events': none is called '{name[:64]}', or begins so up to a dot.", param="events")
+            raise BadRequest(
+                f"'events': no event is called '{name[:64]}', and none has that prefix up to a dot.", param="events"
+            )
     return EventFilter(patterns)

@@ -373,7 +373,7 @@ def read_session(body: Any, path: str = "session") -> SessionRequest:
         raise reading.fatal.anew()
     complaint = reading.invalid
     if config is None:
-        raise complaint.anew() if complaint else BadEvent("A session is a JSON object.", param=path)
+        raise complaint.anew() if complaint else BadEvent("A session must be a JSON object.", param=path)
     try:
         check_session(config)
     except BadEvent as error:

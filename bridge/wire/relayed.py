@@ -84,14 +84,14 @@ def decode_relayed(text: bytes | str, audio_deltas: Collection[str] = _AUDIO_DEL
     except msgspec.ValidationError:
         pass  # it is another event, whose ``delta`` or ids are of another type
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise BadEvent("The upstream sent what is not JSON.", code=UPSTREAM_PROTOCOL) from None
+        raise BadEvent("The upstream sent a message that is not JSON.", code=UPSTREAM_PROTOCOL) from None
     if len(text) > MAX_EVENT_BYTES and kind not in _LONG:
         raise too_large(len(text))
     require_few_values(text)
     try:
         body = _body_decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise BadEvent("The upstream sent what is no event.", code=UPSTREAM_PROTOCOL) from None
+        raise BadEvent("The upstream sent a message that is not an event.", code=UPSTREAM_PROTOCOL) from None
     if not isinstance(body.get("type"), str):
         raise BadEvent("The upstream sent an event without a type.", code=UPSTREAM_PROTOCOL)
     return body

@@ -154,29 +154,29 @@ class CallWarning(Struct, frozen=True):
 class LegStats(Struct, frozen=True, kw_only=True):
     """The figures of what carries the caller's sound."""
 
-    sent: Annotated[int, Meta(description="packets or pieces of the answer's sound that were sent")]
-    queued_ms: Annotated[int, Meta(description="of the answer's sound, still to be played")]
-    overflow_ms: Annotated[int, Meta(description="of it, dropped because too much was queued")]
-    faults: Annotated[int, Meta(description="whatever came that was of no use")]
+    sent: Annotated[int, Meta(description="packets or chunks of the answer that were sent")]
+    queued_ms: Annotated[int, Meta(description="of the answer, still to be played")]
+    overflow_ms: Annotated[int, Meta(description="of the answer, dropped because too much was queued")]
+    faults: Annotated[int, Meta(description="packets and messages that could not be used")]
 
 
 class PeerStats(LegStats, frozen=True, kw_only=True):
     """The figures of a leg over WebRTC."""
 
-    packets: Annotated[int, Meta(description="that came from the caller")]
-    lost: Annotated[int, Meta(description="packets of the caller's that never came")]
-    late: Annotated[int, Meta(description="packets that came after their time was over")]
-    too_fast: Annotated[int, Meta(description="dropped: more than twice real time")]
-    doubles: Annotated[int, Meta(description="packets that came twice, or far too late")]
-    recovered: Annotated[int, Meta(description="from FEC or redundancy")]
-    concealed_ms: Annotated[int, Meta(description="sound that was made up for packets that were lost or late")]
-    silence_ms: Annotated[int, Meta(description="time in which the caller sent nothing")]
+    packets: Annotated[int, Meta(description="packets received from the caller")]
+    lost: Annotated[int, Meta(description="packets from the caller that never arrived")]
+    late: Annotated[int, Meta(description="packets that arrived too late to be played")]
+    too_fast: Annotated[int, Meta(description="packets dropped because they arrived at more than twice real time")]
+    doubles: Annotated[int, Meta(description="packets that arrived twice, or far too late")]
+    recovered: Annotated[int, Meta(description="lost packets recovered by FEC or redundancy")]
+    concealed_ms: Annotated[int, Meta(description="sound that was made up because packets were lost or late")]
+    silence_ms: Annotated[int, Meta(description="time during which the caller sent nothing")]
     jitter_ms: Annotated[float, Meta(description="how much the delay of packets varies")]
-    reorder_ms: Annotated[int, Meta(description="how long a gap is waited for")]
-    held: Annotated[int, Meta(description="packets that wait behind a gap")]
+    reorder_ms: Annotated[int, Meta(description="how long the bridge waits for a missing packet")]
+    held: Annotated[int, Meta(description="packets that wait behind a missing one")]
     round_trip_ms: float | None
-    passed_on: Annotated[int, Meta(description="of `sent`, packets that came from the upstream as they are")]
-    resent: Annotated[int, Meta(description="packets that the peer asked for again")]
+    passed_on: Annotated[int, Meta(description="packets among `sent` that were passed on without being decoded")]
+    resent: Annotated[int, Meta(description="packets that the peer requested again")]
     remote_lost_percent: float
     remote_jitter_ms: float
     moves: Annotated[int, Meta(description="new addresses")]
@@ -189,9 +189,9 @@ class CarrierLegStats(LegStats, frozen=True, kw_only=True):
     is_connected: bool
     messages: Annotated[int, Meta(description="of the caller's sound")]
     input_late_ms: Annotated[
-        int, Meta(description="of the caller's sound, what came late, in a burst after a pause of 0.1 s or more")
+        int, Meta(description="of the caller's sound, what arrived late, in a burst after a pause of 0.1 s or more")
     ]
-    late_ms: Annotated[int, Meta(description="by which the carrier played later than it should")]
+    late_ms: Annotated[int, Meta(description="by how much the carrier played later than it should")]
     returns: Annotated[int, Meta(description="how often the carrier's connection was lost and came back")]
 
 
@@ -246,27 +246,29 @@ class StageStats(Struct, frozen=True, kw_only=True):
 class UpstreamStats(Struct, frozen=True, kw_only=True):
     """The figures of the upstream that answers a call."""
 
-    name: Annotated[str, Meta(description="of the one that answers now: as the settings call it, or `local`")]
-    lines: Annotated[int, Meta(description="connections to services that were opened and answered")]
-    lost: Annotated[int, Meta(description="of these, how many were lost")]
-    answers: Annotated[int, Meta(description="responses that were given to their end")]
+    name: Annotated[str, Meta(description="name of the upstream that answers now: as in the settings, or `local`")]
+    lines: Annotated[int, Meta(description="connections to services that were opened")]
+    lost: Annotated[int, Meta(description="connections to services that were lost")]
+    answers: Annotated[int, Meta(description="responses that were completed")]
     stages: Annotated[
         tuple[StageStats, ...], Meta(description="ears, mind and voice, if an embedded engine answers")
     ] = ()
-    input_seconds: Annotated[float, Meta(description="sound that a translating service was sent")] = 0.0
-    output_seconds: Annotated[float, Meta(description="sound that a translating service gave")] = 0.0
+    input_seconds: Annotated[float, Meta(description="sound sent to a translating service")] = 0.0
+    output_seconds: Annotated[float, Meta(description="sound received from a translating service")] = 0.0
 
 
 class TargetStats(Struct, frozen=True, kw_only=True):
     """The figures of one upstream of the settings, over all calls since the start."""
 
-    name: Annotated[str, Meta(description="as the settings call it; `upstream` for the address of the default one")]
-    dials: Annotated[int, Meta(description="tries to open a connection")]
-    failures: Annotated[int, Meta(description="of these, how many brought no session")]
-    lost: Annotated[int, Meta(description="connections that broke, or fell silent, in a call")]
-    renewals: Annotated[int, Meta(description="connections that were replaced before their service ended them")]
-    given_up: Annotated[int, Meta(description="how often a call turned to the next upstream, or ended, without it")]
-    down: Annotated[str | None, Meta(description="the code with which it was given up, until it answers again")] = None
+    name: Annotated[str, Meta(description="as in the settings; `upstream` for the address in the setting of that name")]
+    dials: Annotated[int, Meta(description="attempts to open a connection")]
+    failures: Annotated[int, Meta(description="attempts that brought no session")]
+    lost: Annotated[int, Meta(description="connections that broke or fell silent during a call")]
+    renewals: Annotated[int, Meta(description="connections replaced before the service would have ended them")]
+    given_up: Annotated[int, Meta(description="how often a call gave it up, and went to the next upstream or ended")]
+    down: Annotated[
+        str | None, Meta(description="the error code with which it was given up, until it answers again")
+    ] = None
 
 
 class RecordingStats(Struct, frozen=True, kw_only=True):
@@ -297,10 +299,12 @@ class CallStats(Struct, frozen=True, kw_only=True):
     legs: list[BearerStats]
     peer: Annotated[LegStats | None, Meta(description="the `quality` of the leg, if there is one")]
     upstream: UpstreamStats
-    trace_id: Annotated[str | None, Meta(description="of the distributed trace that the call is a part of")] = None
-    key_id: Annotated[str, Meta(description="of the key that opened it; `api` for an API key")]
-    setup_ms: Annotated[int | None, Meta(description="from the request until sound could flow; null before that")]
-    dropped_events: Annotated[int, Meta(description="left out for slow listeners, those included that are gone")]
+    trace_id: Annotated[str | None, Meta(description="ID of the distributed trace that the call is part of")] = None
+    key_id: Annotated[str, Meta(description="ID of the key that opened the call; `api` for an API key")]
+    setup_ms: Annotated[int | None, Meta(description="time from the request until sound could flow; null before that")]
+    dropped_events: Annotated[
+        int, Meta(description="events dropped for slow listeners, including those that have left")
+    ]
     ended_at: Annotated[float, Meta(description="Unix time")] | UnsetType = UNSET
     result: CallResult | UnsetType = UNSET
     reason: Annotated[str, Meta(description="a slug, such as `hangup`")] | UnsetType = UNSET
@@ -325,8 +329,8 @@ class TelephonyStats(Struct, frozen=True, kw_only=True):
 
     refused: dict[str, int]
     faults: dict[str, int]
-    late_ticks: Annotated[int, Meta(description="of 20 ms, left out because the process stood still")]
-    hang_ups_failed: Annotated[int, Meta(description="calls that a carrier's API did not end")]
+    late_ticks: Annotated[int, Meta(description="ticks of 20 ms, skipped because the process stood still")]
+    hang_ups_failed: Annotated[int, Meta(description="calls that a carrier's API failed to hang up")]
 
 
 class RecordingsStats(Struct, frozen=True, kw_only=True):
@@ -347,10 +351,10 @@ class DaemonStats(Struct, frozen=True, kw_only=True):
 
     is_draining: bool
     is_overloaded: bool
-    loop_lag_ms: Annotated[float, Meta(description="lateness of the event loop, averaged over two seconds")]
-    kept_bytes: Annotated[int, Meta(description="that conversations keep")]
-    connections_refused: Annotated[int, Meta(description="that were one too many before they showed what they are for")]
-    log_lines_dropped: Annotated[int, Meta(description="because standard error was not read fast enough")]
+    loop_lag_ms: Annotated[float, Meta(description="event loop lag, averaged over two seconds")]
+    kept_bytes: Annotated[int, Meta(description="bytes kept by all conversations")]
+    connections_refused: Annotated[int, Meta(description="connections refused because too many were pending")]
+    log_lines_dropped: Annotated[int, Meta(description="lines dropped because standard error was not read fast enough")]
     endpoint: EndpointStats
     telephony: TelephonyStats
     targets: list[TargetStats]

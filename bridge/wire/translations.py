@@ -172,13 +172,13 @@ def _message_in(body: Any) -> ClientMessage:
             raise bad_event(error) from None
     if kind in _OF_REALTIME:
         raise BadEvent(
-            f"'{kind}' is an event of Realtime sessions; a translation takes session.update, {APPEND} and {CLOSE}.",
+            f"'{kind}' is an event of Realtime sessions; a translation accepts session.update, {APPEND} and {CLOSE}.",
             param="type",
         )
     require_shallow(body)
     event_id = body.get("event_id")
     if event_id is not None and id_in(body) != event_id:
-        raise BadEvent("An event_id is a text of at most 512 characters.", param="event_id")
+        raise BadEvent("An event_id must be a string of at most 512 characters.", param="event_id")
     return ClientMessage(OtherEvent(event_id=event_id), body)
 
 
@@ -209,7 +209,7 @@ class TranslationAudioDelta(_ServerEvent, kw_only=True, tag=OUTPUT_AUDIO_DELTA):
     """A piece of the translation's sound, of any length; over WebRTC it is on the track instead."""
 
     delta: str
-    elapsed_ms: Annotated[int, Meta(description="of the translation's sound before this")] | UnsetType = UNSET
+    elapsed_ms: Annotated[int, Meta(description="length of the translation's sound before this")] | UnsetType = UNSET
     sample_rate: int | UnsetType = UNSET
     channels: int | UnsetType = UNSET
     format: Literal["pcm16"] | UnsetType = UNSET

@@ -59,8 +59,8 @@ class _House:
         self.keys = _SlowKeyStore()
         quotas = Quotas(
             _SlowQuota(max_calls_per_key, what="calls", code="too_many_calls"),
-            _SlowQuota(max_listeners_per_key, what="listeners already", counts_api_keys=True),
-            _SlowQuota(2, what="agents already"),
+            _SlowQuota(max_listeners_per_key, what="listeners", counts_api_keys=True),
+            _SlowQuota(2, what="agents"),
         )
         self.agents = AgentQueue(Limits())
         self.calls = CallService(self.registry, self.keys, quotas, agents=self.agents)
@@ -165,7 +165,7 @@ async def test_a_quota_holds_for_those_who_ask_at_once() -> None:
             refusals = await house.open_many([grant] * 6)
             assert sorted(refusals) == [""] * 2 + ["too_many_calls"] * 4
             assert len(registry.sessions) == 2
-            with pytest.raises(OverLimit, match="This key has 2 calls"):
+            with pytest.raises(OverLimit, match="This key already has 2 calls"):
                 await house.calls.require_room("key_1")
             await house.calls.require_room("key_2")
             registry.close_all("hangup", code=1000)
@@ -261,7 +261,7 @@ async def test_each_key_has_so_many_listeners() -> None:
         listening = await (await place(call_ids[0])).attach(FakeSink())
         watching = await house.calls.place_for_watcher(_API, Choices())
         assert listening is not None
-        with pytest.raises(OverLimit, match="This key has 2 listeners"):
+        with pytest.raises(OverLimit, match="This key already has 2 listeners"):
             await place(call_ids[1])
         listening.detach("client_closed")
         listening.detach("client_closed")

@@ -83,7 +83,7 @@ async def test_nothing_listens() -> None:
     """One line says what to do."""
     code, _, complaint = await _check("http://127.0.0.1:9", "--only", "session.created")
     assert code == 1
-    assert complaint.startswith("bridge check: Nothing listens at")
+    assert complaint.startswith("bridge check: Nothing is listening at")
 
 
 async def test_an_unknown_row_is_refused() -> None:

@@ -232,7 +232,7 @@ FAULTS: dict[str, tuple[str, str, Fault]] = {
         "turns.answered",
         changed("response.output_audio.delta", _with("delta", "%%%")),
     ),
-    "a message that is no event": ("session.update", "session.update", Fault(server=_noisy)),
+    "a message that is not an event": ("session.update", "session.update", Fault(server=_noisy)),
     "no Location": ("calls.offer", "calls.offer", replied(_no_location)),
     "200 for 201": ("calls.offer", "calls.offer", replied(_accepted)),
     "no candidates": ("calls.offer", "calls.offer", replied(_no_candidates)),

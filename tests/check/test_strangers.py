@@ -67,7 +67,7 @@ async def test_a_server_that_opens_nothing_is_not_tried_for_ever() -> None:
     assert verdicts[:3] == ["fail", "fail", "fail"]
     assert set(verdicts[3:]) == {"not_run"}
     assert {outcome.why for outcome in found.values() if outcome.verdict == "not_run"} == {
-        "no session could be opened in the rows before"
+        "no session could be opened in the rows before it"
     }
 
 

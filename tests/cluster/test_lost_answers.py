@@ -100,7 +100,7 @@ async def test_a_key_is_good_although_the_answer_to_its_use_was_lost(
     await here.spend(found.grant.token)
     assert proxy.lost == 1
     for store in (here, there):
-        with pytest.raises(Unauthorized, match="has had it"):
+        with pytest.raises(Unauthorized, match="has already been used"):
             await store.spend(found.grant.token)
 
 

@@ -201,7 +201,7 @@ async def test_an_address_has_one_allowance_in_all_processes(stores: tuple[Share
     here, there = (RedisKeyAllowance(store, 2, SECRET) for store in stores)
     await here.take("2001:db8::1")
     await there.take("2001:db8::2")
-    with pytest.raises(OverLimit, match="2 in the last minute"):
+    with pytest.raises(OverLimit, match="2 keys in the last minute"):
         await here.take("2001:db8::3")
     await here.take("2001:db8:0:1::1")
     assert here.is_open

@@ -404,7 +404,7 @@ async def test_sockets_that_were_given_are_shared(redis: RunningRedis, tmp_path:
         with pytest.raises(AssertionError):
             async with serving(tmp_path / "refused.log", *one_too_few, sockets=(tcp, udp[0])):
                 pass
-        assert "udp_port: 1 sockets were given for 2 workers" in (tmp_path / "refused.log").read_text()
+        assert "udp_port: 1 sockets were passed for 2 workers" in (tmp_path / "refused.log").read_text()
 
 
 async def _refused(*flags: str) -> str:

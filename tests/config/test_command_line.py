@@ -111,7 +111,7 @@ def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_a_file_that_is_fine_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The exit code is 0, and nothing is started."""
     path = _settings(tmp_path, "port = 80\n[log]\nlevel = 'warn'\n")
-    assert _run(capsys, "config", "check", path) == (0, f"{path} is fine: 2 settings beside the defaults.\n", "")
+    assert _run(capsys, "config", "check", path) == (0, f"{path} is valid: 2 settings changed from the defaults.\n", "")
 
 
 def test_a_file_is_checked_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,10 @@ def test_a_check_sees_what_the_environment_adds(
     monkeypatch.setenv("BRIDGE_API_KEY", "sekrit")
     monkeypatch.setenv("BRIDGE_PORT", "tcp://10.43.7.9:8080")
     code, _, complaints = _run(capsys, "config", "check", path)
-    assert (code, complaints) == (0, "bridge: BRIDGE_PORT is Kubernetes' word on a service, and no setting\n")
+    assert (code, complaints) == (
+        0,
+        "bridge: BRIDGE_PORT comes from Kubernetes for a service called bridge, and is ignored\n",
+    )
 
 
 _SHOWN = """

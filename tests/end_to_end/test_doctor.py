@@ -201,8 +201,8 @@ async def test_a_port_that_another_program_has() -> None:
         code, found = await _examined(**numbers)
     assert code == 1
     assert [one["level"] for one in found["ports"]] == ["fault", "fault"]
-    assert "(port) cannot be had" in found["ports"][0]["says"]
-    assert "(udp_port) cannot be had" in found["ports"][1]["says"]
+    assert "(port) is not available" in found["ports"][0]["says"]
+    assert "(udp_port) is not available" in found["ports"][1]["says"]
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ async def test_keys_of_upstreams() -> None:
     answers = {"/good/v1/models": (200, "{}"), "/bad/v1/models": (401, "{}"), "/sick/v1/models": (500, "")}
     async with _service(answers) as (address, asked):
         for name, level, words in (
-            ("good", "ok", "takes the key"),
+            ("good", "ok", "accepts the key"),
             ("bad", "fault", "refuses the key (HTTP 401)"),
             ("sick", "fault", "HTTP 500"),
             ("other", "ok", "lists no models (HTTP 404)"),

@@ -58,5 +58,5 @@ async def test_a_call_without_an_agent_ends(serve_with: ServeWith, short_pcm: by
     """A call that waits for an agent in vain is told so, within the time that is set."""
     async with serve_with(upstream="agent", agent_wait_s=0.2) as daemon:
         call = Call(Plan(url=daemon.url, transport="websocket", pcm=short_pcm, timeout_s=10))
-        with pytest.raises(CallFailed, match=r"No agent attached within 0\.2 s"):
+        with pytest.raises(CallFailed, match=r"No agent attached with role=agent within 0\.2 s"):
             await call.run()

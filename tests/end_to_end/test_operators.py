@@ -116,7 +116,7 @@ async def test_calls_are_watched(daemon: Serving) -> None:
 async def test_a_call_is_hung_up(daemon: Serving) -> None:
     """By its id; a second time there is none, and the message says where to look."""
     async with _owner(daemon) as (socket, session):
-        assert await _bridge(daemon, "hangup", session) == (0, f"{session} is hung up.\n", "")
+        assert await _bridge(daemon, "hangup", session) == (0, f"{session} was hung up.\n", "")
         assert await socket.close_code() == 1000
     code, out, errors = await _bridge(daemon, "hangup", session)
     assert (code, out) == (1, "")
@@ -170,7 +170,7 @@ async def test_a_player_that_ends_is_told_and_listening_goes_on(daemon: Serving)
                 await caller.wait(lambda: len(caller.frames) > 150, "three seconds of sound")
                 await caller.phone.hang_up()
                 out, errors = await process.communicate()
-        assert (process.returncode, errors.decode()) == (0, "bridge listen: false ended, or took no more sound.\n")
+        assert (process.returncode, errors.decode()) == (0, "bridge listen: false ended, or accepted no more sound.\n")
         assert "call   over: success" in out.decode()
     async with _owner(daemon) as (_, session):
         environ = {**_environ(daemon), "PATH": "/nowhere"}
@@ -182,13 +182,13 @@ async def test_a_player_that_ends_is_told_and_listening_goes_on(daemon: Serving)
 async def test_what_is_wrong_is_said_with_what_to_do(daemon: Serving, tmp_path: Path) -> None:
     """A line on standard error: a call that is not there, a wrong key, no bridge, a URL that is none."""
     cases: list[tuple[tuple[str, ...], str]] = [
-        (("listen", "rtc_none"), "No call rtc_none is running: `bridge calls` lists those that are."),
-        (("calls", "--api-key", "wrong"), "give a key by --api-key, BRIDGE_API_KEY or OPENAI_API_KEY"),
-        (("hangup", "rtc_none", "--api-key", "wrong"), "give a key by --api-key"),
-        (("calls", "http://127.0.0.1:9"), "Nothing listens at http://127.0.0.1:9"),
+        (("listen", "rtc_none"), "No call rtc_none is running: `bridge calls` lists running calls."),
+        (("calls", "--api-key", "wrong"), "give a key with --api-key, BRIDGE_API_KEY or OPENAI_API_KEY"),
+        (("hangup", "rtc_none", "--api-key", "wrong"), "give a key with --api-key"),
+        (("calls", "http://127.0.0.1:9"), "Nothing is listening at http://127.0.0.1:9"),
         (("calls", "ftp://somewhere"), "The URL should look like"),
         (("listen", "rtc_none", "--save", str(tmp_path / "no" / "where.wav")), "there is no such directory"),
-        (("listen", "rtc_none", "http://127.0.0.1:9"), "Nothing listens at"),
+        (("listen", "rtc_none", "http://127.0.0.1:9"), "Nothing is listening at"),
     ]
     for words, message in cases:
         code, out, errors = await _bridge(daemon, *words)

@@ -164,7 +164,7 @@ async def test_stops_by_an_interrupt_wherever_it_was_started(log: Path) -> None:
         (("--port", "0", "--upstream-profile", "opneai"), {}, ("upstream_profile", "azure-preview", "opneai")),
         (("--port", "0", "--upstream-ice-server", "relay.example"), {}, ("upstream_ice_server", "stun:HOST:PORT")),
         (("--port", "0", "--record-dir", "/dev/null/recordings"), {}, ("record_dir", "/dev/null/recordings")),
-        (("--port", "0", "--record-dir", "/proc"), {}, ("record_dir", "cannot write into /proc")),
+        (("--port", "0", "--record-dir", "/proc"), {}, ("record_dir", "cannot write to /proc")),
     ],
 )
 async def test_bad_setting_stops_the_start(

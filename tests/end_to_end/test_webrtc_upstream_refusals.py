@@ -52,7 +52,7 @@ _OWN_WORDS = json.dumps({"error": {"type": "t", "code": "invalid_api_key", "mess
         ("401 Unauthorized", _OWN_WORDS, "invalid_api_key", "Wrong key.", 1),
         ("503 Service Unavailable", b"", "upstream_http_503", "HTTP status 503", 2),
         ("302 Found", b"", "upstream_http_302", "HTTP status 302", 1),
-        ("201 Created", b"<html>", "upstream_error", "is of no use", 1),
+        ("201 Created", b"<html>", "upstream_error", "cannot be used", 1),
         ("201 Created", b"v=0\r\n" + b"a=x\r\n" * 20_000, "upstream_error", "too long", 1),
     ],
     ids=["wrong key", "no time", "redirection", "no SDP", "too long"],

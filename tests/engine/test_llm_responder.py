@@ -302,7 +302,7 @@ async def _silent(reply: Reply) -> None:
         (refuse(429, "Retry-After: 60", message="Slow down."), "upstream_http_429", "Slow down."),
         (_garbage, "upstream_protocol", "JSON"),
         (_half, "llm_unreachable", "cannot be reached"),
-        (_ends_early, "llm_broke_off", "broke off"),
+        (_ends_early, "llm_broke_off", "stopped in the middle"),
         (_error_in_stream, "oom", "Out of memory."),
         (_silent, "llm_unreachable", "cannot be reached"),
     ],

@@ -92,8 +92,8 @@ async def test_it_decides_how_long_a_pause_may_be(tmp_path: Path, speech_pcm: by
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (lambda path: path.write_bytes(b"no model"), "no ONNX model"),
-        (lambda path: None, "no ONNX model"),
+        (lambda path: path.write_bytes(b"no model"), "is not an ONNX model"),
+        (lambda path: None, "is not an ONNX model"),
         (lambda path: _write_model(path, frames=3000), "not input_features of"),
     ],
 )

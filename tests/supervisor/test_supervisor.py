@@ -206,7 +206,7 @@ def test_settings_that_do_not_fit_workers_are_refused() -> None:
     assert "room for 2 workers" in _faults(port=0, udp_port=65_535)["udp_port"]
     assert "needs a port" in _faults(node_url="http://10.0.0.5")["node_url"]
     assert "must leave port 8091 to clients" in _faults(port=8091, node_url="http://10.0.0.5:8090")["node_url"]
-    assert "agents wait at one worker" in _faults(upstream="agent")["node_url"]
+    assert "each agent waits at one worker" in _faults(upstream="agent")["node_url"]
     assert _faults(upstream="agent", port=8080, node_url="http://10.0.0.5:8090") == {}
 
 
@@ -229,7 +229,7 @@ def test_given_sockets_that_are_not_one_for_each_are_refused() -> None:
     """A UDP socket belongs to one worker."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as udp:
         udp.bind(("127.0.0.1", 0))
-        with pytest.raises(ConfigError, match="udp_port: 1 sockets were given for 2 workers"):
+        with pytest.raises(ConfigError, match="udp_port: 1 sockets were passed for 2 workers"):
             SharedPorts(_config(), [GivenSocket(udp)])
 
 

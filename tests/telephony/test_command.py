@@ -82,7 +82,7 @@ async def test_what_is_wrong_is_said(open_daemon: Daemon, words_file: str) -> No
     public = ("--public-url", SETTINGS["public_url"])
     cases: list[tuple[tuple[str, ...], int, str]] = [
         ((url, "--as", "twilio", "--text", "x"), 2, "--as NAME needs --in FILE"),
-        ((url, "--as", "twilio", "--in", words_file, "--listen"), 2, "no --listen"),
+        ((url, "--as", "twilio", "--in", words_file, "--listen"), 2, "without --text and --listen"),
         ((url, "--as", "pigeon", "--in", words_file), 2, "invalid choice"),
         ((url, "--as", "telnyx", "--in", words_file), 1, "BRIDGE_TELNYX_SECRET"),
         ((url, "--as", "twilio", "--in", words_file, *key, *public), 1, "HTTP 403"),
@@ -91,7 +91,7 @@ async def test_what_is_wrong_is_said(open_daemon: Daemon, words_file: str) -> No
         ((url, "--as", "asterisk", "--in", words_file, *key), 1, "HTTP 401"),
         (("127.0.0.1:9", "--as", "audiosocket", "--in", words_file, *key), 1, "UUID"),
         (("127.0.0.1:9", "--as", "audiosocket", "--in", words_file, "--secret", SETTINGS["audiosocket_uuid"][0]), 1,
-         "Nothing listens"),
+         "Nothing is listening"),
         ((url, "--as", "telnyx", "--in", words_file, *key, "--out", "/no/where.wav"), 1, "no such directory"),
     ]  # fmt: skip
     async with asyncio.TaskGroup() as tasks:

@@ -216,7 +216,7 @@ async def test_endpoints_of_a_made_up_carrier() -> None:
         assert (await request("GET", f"{daemon.url}v1/telephony")).json["refused"] == {"semaphore.invalid_secret": 1}
         described = (await request("GET", f"{daemon.url}openapi.json")).json["paths"]["/v1/telephony/semaphore"]
         assert {method: operation["summary"] for method, operation in described.items()} == {
-            "post": "A ship calls.", "get": "A WebSocket of flags; it is opened by the flag that is shown."
+            "post": "A ship calls.", "get": "A WebSocket for flags. It is opened by the flag that is shown."
         }  # fmt: skip
 
 

@@ -181,7 +181,7 @@ async def test_without_a_service_nobody_translates(daemon: Daemon) -> None:
         with pytest.raises(InvalidStatus, match="404"):
             async with sdk.realtime.translations.connect(model=MODEL):
                 pass
-        with pytest.raises(openai.NotFoundError, match="Nobody here translates"):
+        with pytest.raises(openai.NotFoundError, match="No upstream here translates"):
             await sdk.realtime.translations.client_secrets.create(session={"model": MODEL})
 
 

@@ -187,7 +187,7 @@ async def test_an_agent_that_says_nothing_but_garbage() -> None:
     for _ in range(20):
         agent.refuse_binary()
     assert len(sink.of_type("error")) == 58
-    assert sink.closed == (1003, "events are JSON text")
+    assert sink.closed == (1003, "events must be JSON text")
 
 
 async def test_an_agent_that_speaks_too_early() -> None:

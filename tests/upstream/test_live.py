@@ -317,7 +317,7 @@ async def test_a_realtime_client_where_it_was_asked_for(short_pcm: bytes) -> Non
 
 async def test_a_realtime_client_where_it_was_not() -> None:
     """It is told where the sessions of a Live model are."""
-    with pytest.raises(BadRequest, match="sessions are at /v1/live/sessions") as caught:
+    with pytest.raises(BadRequest, match="use /v1/live/sessions") as caught:
         async with _calling("ws://127.0.0.1:1/v1/live/sessions"):
             pass
     assert (caught.value.code, caught.value.param) == ("invalid_model", "model")

@@ -15,7 +15,7 @@
 import { address, authorization, milliseconds, problemOf } from "./dom.js";
 
 const ANSWER_TIMEOUT_MS = 15_000; // for the HTTP answer, and again for the connection
-const ONLY_LOOPBACK = "the server has loopback addresses only, to which Firefox does not connect: connect its machine to a network, or take another browser";
+const ONLY_LOOPBACK = "the server has only loopback addresses, to which Firefox does not connect: connect its machine to a network, or use another browser";
 const RETURN_AFTER_MS = 1_000; // "disconnected" may heal by itself
 const RETURN_EVERY_MS = 6_000;
 const LOST_AFTER_MS = 30_000; // as long as the server waits, unless its settings say otherwise
@@ -86,7 +86,7 @@ export class Call extends EventTarget {
 
   async #openMicrophone(deviceId) {
     if (!navigator.mediaDevices) {
-      throw new NoMicrophone("Browsers open the microphone only for https:// pages and for localhost. This page is neither.");
+      throw new NoMicrophone("Browsers allow the microphone only on https:// pages and on localhost. This page is neither.");
     }
     const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
     if (deviceId) audio.deviceId = { exact: deviceId };
@@ -97,7 +97,7 @@ export class Call extends EventTarget {
         NotAllowedError: "The microphone was refused. Allow it in the address bar and press Talk again.",
         NotFoundError: "No microphone was found.",
         OverconstrainedError: "The chosen microphone is gone. Choose another one under Settings.",
-        NotReadableError: "The microphone is in use by another program, or the system does not hand it out.",
+        NotReadableError: "The microphone is in use by another program, or the system does not allow access to it.",
       };
       throw new NoMicrophone(reasons[error.name] ?? `The microphone did not open: ${error.message}`);
     }
@@ -350,7 +350,7 @@ export async function endingOf(id, key) {
 /** The same of a call that is told of by its `result` and `reason`. */
 export function endedBecause({ result, reason }) {
   const words = (slug) => (slug ?? "").replaceAll("_", " ");
-  return result === "success" ? `the call has ended: ${words(reason)}` : `the call ended by an error (${words(result)}): ${words(reason)}`;
+  return result === "success" ? `the call has ended: ${words(reason)}` : `the call ended with an error (${words(result)}): ${words(reason)}`;
 }
 
 /** Ends any call on this server. `keepalive` lets it finish while the page goes away. */

@@ -109,7 +109,7 @@ export class Chart {
     const highest = values.length ? Math.max(...values) : 0;
     const full = Math.max(highest, this.#floor);
     this.#series.forEach(({ of }, index) => this.#trace(of, full, this.#lines[index], this.#areas[index]));
-    setText(this.#most, values.length ? `most ${this.#format(highest)}` : "nothing to tell");
+    setText(this.#most, values.length ? `most ${this.#format(highest)}` : "no data");
     const last = this.#samples.at(-1);
     const now = this.#series.map(({ name, of }) => {
       const value = last ? of(last) : null;

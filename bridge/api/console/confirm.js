@@ -15,4 +15,4 @@ export function confirmed(title, text, yes) {
 }
 
 /** Before somebody else's call is ended. */
-export const confirmHangUp = (id) => confirmed("Hang up this call?", `${id} ends at once, for its caller and for all who listen.`, "Hang up");
+export const confirmHangUp = (id) => confirmed("Hang up this call?", `${id} ends at once, for its caller and all listeners.`, "Hang up");

@@ -81,7 +81,7 @@ async function begin({ listenOnly = false } = {}) {
   });
   follow("remote", (stream) => {
     $("answer").srcObject = stream;
-    $("answer").play().catch(() => showError("The browser holds the sound back. Click anywhere on the page to hear the answer."));
+    $("answer").play().catch(() => showError("The browser blocks the sound. Click anywhere on the page to hear the answer."));
     meters.attach(1, stream);
   });
   follow("unplugged", () => {
@@ -263,8 +263,8 @@ function checkRaw() {
   let problem = "";
   try {
     if (text) event = JSON.parse(text);
-    if (event && (typeof event !== "object" || Array.isArray(event))) problem = "An event is a JSON object.";
-    else if (event && typeof event.type !== "string") problem = "An event has a type.";
+    if (event && (typeof event !== "object" || Array.isArray(event))) problem = "An event must be a JSON object.";
+    else if (event && typeof event.type !== "string") problem = "An event must have a type.";
   } catch (error) {
     problem = error.message.replace(/^JSON\.parse: /, "");
   }

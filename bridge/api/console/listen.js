@@ -83,7 +83,7 @@ export class Listening {
   async #startSound() {
     this.#soundProblem = "";
     if (!("audioWorklet" in AudioContext.prototype)) {
-      this.#soundProblem = "written only: browsers play sound here only on https:// pages and on localhost";
+      this.#soundProblem = "text only: browsers play sound only on https:// pages and on localhost";
       return;
     }
     try {
@@ -96,7 +96,7 @@ export class Listening {
       ["caller", "answer"].forEach((track, index) => this.#meters.tap(index, this.#players[track].node));
     } catch (error) {
       this.#loading = null;
-      this.#soundProblem = `written only: the sound did not start (${error.message})`;
+      this.#soundProblem = `text only: the sound did not start (${error.message})`;
       this.#tellState();
     }
   }
@@ -156,9 +156,9 @@ export class Listening {
       else if (!response.ok) this.#become("ended", await problemOf(response));
       else if (this.#lastEventId) {
         this.#lastEventId = null; // what was missed is kept no more
-        this.#conversation.note("Something was missed here.");
+        this.#conversation.note("Some events are missing here.");
         this.#connect();
-      } else this.#become("ended", "refused: too many listen already, or the key may not");
+      } else this.#become("ended", "refused: too many listeners, or the key may not listen");
     } catch {
       if (callId === this.callId) this.#reconnect("");
     }
@@ -180,7 +180,7 @@ export class Listening {
     if (event.type === "output_audio_buffer.cleared") this.#players?.answer.node.port.postMessage("clear");
     if (event.type === "bridge.call.lost") this.#become("listening", "the caller's connection broke; waiting for them to come back");
     if (event.type === "bridge.call.resumed") this.#become("listening", "listening, unnoticed; live");
-    if (event.type === "bridge.listener.dropped") this.#conversation.note("This page was too slow: some sound was left out.");
+    if (event.type === "bridge.listener.dropped") this.#conversation.note("This page was too slow: some sound was dropped.");
     if (event.type === "bridge.call.closed") this.#become("ended", endedBecause(event));
     this.#conversation.received(event);
   }

@@ -107,7 +107,7 @@ export class CallsPanel {
     const end = element("button", { type: "button", className: "end small", "aria-label": `Hang up ${id}`, onclick: () => this.#hangUp(id, end) }, "Hang up");
     const listen = element("button", { type: "button", className: "small", "aria-label": `Listen to ${id}`, title: "Hear both sides, and read what is said; nobody notices", onclick: () => this.#listen(id) }, "Listen");
     const attach = element("button", { type: "button", className: "small", onclick: () => this.#attach(id) }, "Attach here");
-    attach.title = "A listener that counts what it gets, and plays nothing";
+    attach.title = "A listener that counts what it receives, and plays nothing";
     const copyUrl = element("button", { type: "button", className: "quiet small", onclick: () => copyText(card.url, copyUrl) }, "Copy URL");
     const copyCommand = element("button", { type: "button", className: "quiet small", onclick: () => copyText(this.#command(card.url), copyCommand) }, "Copy command");
     const node = element(
@@ -220,7 +220,7 @@ class Attached {
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => {
       const refused = this.#state === "connecting";
-      this.#state = this.#state === "detached" ? "detached" : refused ? "refused: the call may be over, or the key missing" : `closed ${code}${reason ? `: ${reason}` : ""}`;
+      this.#state = this.#state === "detached" ? "detached" : refused ? "refused: the call may be over, or the key is missing" : `closed ${code}${reason ? `: ${reason}` : ""}`;
       setText(this.#fields.button, "Remove");
       this.node.dataset.state = "closed";
       clearInterval(this.#timer);

@@ -18,11 +18,11 @@ const part = (value, of) => (of ? (100 * value) / of : null);
 const sum = (values) => Object.values(values).reduce((total, value) => total + value, 0);
 
 const CHARTS = [
-  { title: "Calls", meaning: "Calls that run", series: [{ name: "calls", of: ({ calls }) => calls }], format: count, floor: 4 },
+  { title: "Calls", meaning: "Running calls", series: [{ name: "calls", of: ({ calls }) => calls }], format: count, floor: 4 },
   { title: "Wait for answers", meaning: "From the end of the caller's words to the first sound of the answer", series: [{ name: "wait", of: ({ answer_ms }) => answer_ms }], format: milliseconds, floor: 1000 },
   {
     title: "Callers' packets",
-    meaning: "Of the packets of WebRTC callers: never came, or came too late to be played",
+    meaning: "WebRTC callers' packets that never arrived, or arrived too late to be played",
     series: [
       { name: "lost", of: ({ packets, lost }) => part(lost, packets + lost) },
       { name: "late", of: ({ packets, lost, late }) => part(late, packets + lost) },
@@ -32,7 +32,7 @@ const CHARTS = [
   },
   {
     title: "Sound",
-    meaning: "Of the callers' sound in each second: guessed in place of what WebRTC callers lost, or brought late by carriers",
+    meaning: "Callers' sound, per second, that was made up for packets that WebRTC callers lost, or that carriers delivered late",
     series: [
       { name: "guessed", of: ({ concealed_ms }, every) => concealed_ms / every },
       { name: "late", of: ({ telephone_late_ms }, every) => telephone_late_ms / every },

@@ -34,16 +34,16 @@ from bridge.client.sound import PHRASE
 __all__ = ["DESCRIPTION", "add_bench_flags", "run_bench"]
 
 DESCRIPTION = """\
-Makes several calls at once to a Realtime server and measures how it bears them. Each call connects, waits until all
-have, speaks in real time, waits for the answer, listens to it, and does so again for each turn.
+Makes several calls at once to a Realtime server and measures how well it handles them. Each call connects, waits until
+all are connected, and then takes its turns: it speaks in real time, waits for the answer and listens to it.
 
-Measured are the time to connect (first request to session.created or the open data channel), from the last sound that
-was spoken (and from the server's speech_stopped) to the first of the answer (a delta over WebSocket, a packet that can
-be heard over WebRTC), from session.update to its reply, gaps in the answers, lost packets, and what went wrong.
+It measures the time to connect (from the first request to session.created or the open data channel), the time from the
+end of the speech (and from the server's speech_stopped) to the first sound of the answer (a delta over WebSocket, an
+audible packet over WebRTC), the time from session.update to its reply, gaps in the answers, lost packets, and failures.
 
-With --compare two servers are measured at the same time, by calls that begin in turn, and their times are compared.
+With --compare, two servers are measured at the same time, by calls that start alternately, and the times are compared.
 
-The exit code is 0 only if every call came through: all of its turns were answered.
+The exit code is 0 only if every turn of every call was answered.
 """
 _INTERRUPTED = 130  # the exit code that shells give a SIGINT
 _DEFAULTS = Load()
@@ -58,66 +58,82 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         parser, sound_help='sound file to speak, in any format (default: "Hello, please count to five.", 1.6 s)'
     )
     add = parser.add_argument
-    add("--calls", type=_calls, default=_DEFAULTS.calls, metavar="N", help=f"at once (default: {_DEFAULTS.calls})")
+    add(
+        "--calls",
+        type=_calls,
+        default=_DEFAULTS.calls,
+        metavar="N",
+        help=f"number of calls at once (default: {_DEFAULTS.calls})",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--turns",
         type=_turns,
         metavar="M",
-        help=f"of each call: it speaks, and is answered (default: {_DEFAULTS.turns})",
+        help=f"number of turns per call (default: {_DEFAULTS.turns})",
     )
     length.add_argument(
         "--seconds",
         type=_positive,
         metavar="S",
-        help="take turns for so long instead; a turn that has begun is finished",
+        help="take turns for this long instead; a turn in progress is finished",
     )
     add(
         "--ramp-per-s",
         type=_positive,
         default=_DEFAULTS.ramp_per_s,
         metavar="R",
-        help=f"calls to set up in a second (default: {_DEFAULTS.ramp_per_s:g})",
+        help=f"calls to set up per second (default: {_DEFAULTS.ramp_per_s:g})",
     )
     add(
         "--patience-s",
         type=_positive,
         default=_DEFAULTS.patience_s,
         metavar="S",
-        help=f"longest time from the end of the speech to that of the answer (default: {_DEFAULTS.patience_s:g})",
+        help=f"longest time from the end of the speech to the end of the answer (default: {_DEFAULTS.patience_s:g})",
     )
-    add("--compare", metavar="URL2", help="measure this server at the same time, and compare")
+    add("--compare", metavar="URL2", help="measure this server too, at the same time, and compare")
     add("--compare-key", metavar="KEY", help="key for URL2 (default: none)")
     add(
         "--loss",
         type=_percent,
         default=0.0,
         metavar="PERCENT",
-        help="how many percent of the caller's packets are lost, over WebRTC",
+        help="share of the caller's packets that is lost, over WebRTC",
     )
     add(
         "--jitter",
         type=_not_negative,
         default=0.0,
         metavar="MS",
-        help="longest delay of the caller's packets, in milliseconds, over WebRTC",
+        help="maximum delay of the caller's packets, in milliseconds, over WebRTC",
     )
-    add("--seed", type=int, default=1, metavar="N", help="which packets are lost and delayed (default: 1)")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed that decides which packets are lost and delayed (default: 1)",
+    )
     add("--as", dest="carrier", choices=CARRIERS, help="call as a telephone carrier does")
     add(
         "--secret",
         metavar="SECRET",
-        help="what opens a carrier's endpoint (default: the daemon's own environment variable)",
+        help="secret that opens the carrier's endpoint (default: the daemon's own environment variable)",
     )
     add(
         "--public-url",
         metavar="URL",
-        help="address by which Twilio knows the bridge (default: $BRIDGE_PUBLIC_URL, or URL)",
+        help="address at which Twilio reaches the bridge (default: $BRIDGE_PUBLIC_URL, or URL)",
     )
     add("--codec", metavar="NAME", help="codec that the carrier uses, such as PCMA, L16 (default: its usual one)")
-    add("--html", metavar="FILE", help="write one page that stands alone")
-    add("--json", metavar="FILE", help="write all figures, of each call and turn too, as JSON; - is standard output")
-    add("--png", metavar="FILE", help="draw the figures; needs matplotlib")
+    add("--html", metavar="FILE", help="write a self-contained HTML page")
+    add(
+        "--json",
+        metavar="FILE",
+        help="write all figures, including those of each call and turn, as JSON; -: standard output",
+    )
+    add("--png", metavar="FILE", help="write a chart of the figures; needs matplotlib")
 
 
 def run_bench(
@@ -155,13 +171,13 @@ def run_bench(
 
 def _refuse_what_does_not_fit(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
     if arguments.carrier is not None and arguments.compare:
-        arguments.usage_error("--as NAME and --compare do not go together: a carrier's secret is for one bridge")
+        arguments.usage_error("--as NAME and --compare cannot be combined: a carrier's secret is for one bridge")
     if arguments.png and arguments.compare:
-        arguments.usage_error("--png draws one server; --html FILE shows both")
+        arguments.usage_error("--png can only show one server; use --html FILE to show both")
     if (arguments.loss or arguments.jitter) and (
         arguments.carrier is not None or transport_of(arguments, environ) != "webrtc"
     ):
-        arguments.usage_error("--loss and --jitter are for packets: they need --transport webrtc")
+        arguments.usage_error("--loss and --jitter apply to packets, so they need --transport webrtc")
 
 
 def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[list[Bench], "_Progress"]:
@@ -219,7 +235,7 @@ def _announce(benches: Sequence[Bench]) -> str:
 def _warn(benches: Sequence[Bench]) -> str:
     """Returns a warning of what the calls may cost; empty for servers on this machine."""
     is_here = all(urlsplit(_place(bench.plan)).hostname in _LOOPBACK for bench in benches)
-    return "" if is_here else "A service that charges for speech charges for this. Ctrl-C ends it.\n"
+    return "" if is_here else "A service that charges for speech will charge for this. Press Ctrl-C to stop.\n"
 
 
 def _place(plan: Plan | PhonePlan) -> str:

@@ -57,13 +57,13 @@ def _compared(ratios: Sequence[Ratio]) -> str:
 
 def _facts(told: Report) -> str:
     facts = [
-        f"{told.came_through} of {told.calls} calls came through, {told.answered} of {told.turns} turns were answered."
+        f"{told.came_through} of {told.calls} calls succeeded, {told.answered} of {told.turns} turns were answered."
     ]
     if told.packets is not None:
         facts.append(f"{told.packets} packets received, {told.lost} lost.")
     facts += [f"{each.count} × {each.code}: {each.message}" for each in (*told.failures, *told.complaints)]
     if told.client.was_late:
-        facts.append("The measuring process was late itself, and that is in the times.")
+        facts.append("The measuring process itself was late, which adds to these times.")
     return "<ul>" + "".join(f"<li>{html.escape(fact)}" for fact in facts) + "</ul>"
 
 
@@ -89,7 +89,7 @@ def _spread(runs: Sequence[list[float]]) -> str:
     )
     sides = f'<text x=0 y=12>100 %</text><text x=0 y="{base / 2:.0f}">50 %</text>'
     frame = f'<path fill=none stroke="currentColor" opacity=.4 d="M{_LEFT} 0V{base}H{_WIDTH}"/>'
-    words = "How many percent of the times were no longer."
+    words = "Share of the times that were no longer than this."
     drawn = f"{frame}{sides}{marks}{''.join(lines)}"
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role=img aria-label="{words}">{drawn}</svg>'
 

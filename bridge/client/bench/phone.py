@@ -91,7 +91,7 @@ class PhoneBenchCall:
             if loud_at is not None and loud_at > spoken_at and now - loud_at > _QUIET_S:
                 break
             if now - spoken_at > self._patience_s:
-                words = "nothing was heard" if heard_at is None else "the answer had no end"
+                words = "nothing was heard" if heard_at is None else "the answer did not end"
                 self._fail("no_answer", f"There was no complete answer within {self._patience_s:g} s: {words}.")
         turn.gap_ms = gaps.total_ms
         turn.answer_s = max(0.0, turn.answer_s - _QUIET_S)

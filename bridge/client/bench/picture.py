@@ -38,7 +38,7 @@ def draw(records: Sequence[BenchRecord], report: Report, title: str, path: str) 
         if known.size:
             percent = 100 * np.arange(1, known.size + 1) / known.size
             spreads.step([known[0], *known], [0, *percent], where="post", color=colour, label=name)
-    spreads.set_title("how many were no slower", fontsize=10)
+    spreads.set_title("share that was no slower", fontsize=10)
     spreads.set_xscale("log")
     spreads.set_xlabel("ms", fontsize=8)
     spreads.set_ylabel("%", fontsize=8)
@@ -47,15 +47,15 @@ def draw(records: Sequence[BenchRecord], report: Report, title: str, path: str) 
     answers = [(turn.spoken_at_s, turn.first_sound_ms) for turn in turns if turn.first_sound_ms is not None]
     if answers:
         course.plot(*zip(*answers, strict=True), "o", color=_FIRST_SOUND, markersize=3)
-    course.set_title("end of speech → first sound, as the calls went on", fontsize=10)
+    course.set_title("end of speech → first sound, in the course of the calls", fontsize=10)
     course.set_xlabel("s", fontsize=8)
     course.set_ylabel("ms", fontsize=8)
     course.set_ylim(0, 1.1 * max((ms for _, ms in answers), default=1))
     for axes in (spreads, course):
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
-    result = f"{report.came_through} of {report.calls} calls came through."
+    result = f"{report.came_through} of {report.calls} calls succeeded."
     if report.client.was_late:
-        result += " The measuring process was late itself."
+        result += " The measuring process itself was late."
     picture.suptitle(f"{fill(title, 130)}\n{result}", fontsize=10)
     picture.savefig(path)

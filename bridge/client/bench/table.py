@@ -9,10 +9,10 @@ from bridge.client.screen import BOLD, DIM, RED, Painter, printable
 __all__ = ["ROWS", "table"]
 
 _ADVICE = {
-    "closed_1011": "the server's own log should say why",
-    "empty_answer": "is the model one that speaks?",
-    "lost": "the server's own log should say why",
-    "no_answer": "give it longer with --patience-s, or load it less with --calls",
+    "closed_1011": "look in the server's log for the reason",
+    "empty_answer": "is this a model that speaks?",
+    "lost": "look in the server's log for the reason",
+    "no_answer": "give it more time with --patience-s, or fewer calls with --calls",
 }
 ROWS = (
     ("connect", "connect_ms"),
@@ -53,7 +53,7 @@ def _number(ms: float) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str, str]]:
     """Yields the name, sentence and style of each fact."""
     calls = (
-        f"{report.came_through} of {report.calls} came through, {report.answered} of {report.turns} turns were answered"
+        f"{report.came_through} of {report.calls} succeeded, {report.answered} of {report.turns} turns were answered"
     )
     if report.failed:
         calls += f"; {report.failed} failed"
@@ -61,7 +61,10 @@ def _facts(report: Report) -> Iterator[tuple[str, str, str]]:
         calls += f"; {report.unfinished} were not over"
     yield "calls", calls, BOLD
     if report.early_answers:
-        text = f"{report.early_answers} began before the speech had ended: is there a pause in it? They are in no time"
+        text = (
+            f"{report.early_answers} began before the speech had ended: is there a pause in it? The times leave "
+            "them out"
+        )
         yield "answers", text, ""
     if report.silent_answers:
         yield "answers", f"{report.silent_answers} had no sound", ""
@@ -77,7 +80,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str, str]]:
         yield "errors", _told(told), RED
     if report.refusal is not None:
         words = f"{report.refusal.code}: {report.refusal.message}"
-        yield "note", printable(f"session.update was refused, and its reply is the refusal ({words})"), ""
+        yield "note", printable(f"session.update was refused; the reply that was timed is the refusal ({words})"), ""
 
 
 def _client(report: Report) -> Iterator[tuple[str, str, str]]:
@@ -90,7 +93,8 @@ def _client(report: Report) -> Iterator[tuple[str, str, str]]:
     if client.was_late:
         yield (
             "",
-            "It was late itself, and that is in the times above: make fewer calls from here, or free the machine",
+            "It was late itself, which adds to the times above: make fewer calls from here, or free this machine from "
+            "other work",
             RED,
         )
 

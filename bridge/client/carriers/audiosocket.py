@@ -113,7 +113,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
         uuid = UUID(dialling.secret)
         host, port = where.hostname or "127.0.0.1", where.port or _DEFAULT_PORT
     except ValueError:
-        raise CallFailed("AudioSocket needs host:port, and by --secret a UUID that the bridge knows.") from None
+        raise CallFailed("AudioSocket needs host:port, and --secret with a UUID that the bridge knows.") from None
     try:
         async with asyncio.timeout(TIMEOUT_S):
             reader, writer = await asyncio.open_connection(host, port)

@@ -77,7 +77,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     except ElementTree.ParseError:
         stream = waiting = None
     if stream is None or stream.get("mode") != "bidirectional" or waiting is None or waiting.get("wait") != "true":
-        raise CallFailed("The webhook answered with something else than BXML that waits for a stream both ways.")
+        raise CallFailed("The webhook did not answer with BXML that waits for a bidirectional stream.")
     given = {str(entry.get("name")): str(entry.get("value")) for entry in stream.iter("StreamParam")}
     name, answer_format = choose(_ANSWERS, dialling.answer_codec)
     told = {} if name == "PCMU" else {"answer_encoding": "audio/pcm", "answer_rate": "24000"}

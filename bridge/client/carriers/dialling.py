@@ -197,5 +197,5 @@ def choose(known: Mapping[str, AudioFormat], codec: str | None) -> tuple[str, Au
     """Returns the codec of this name, or the first one if there is no name; raises ``CallFailed``."""
     name = codec or next(iter(known))
     if name not in known:
-        raise CallFailed(f"This carrier has no codec {name}; it is one of {', '.join(known)}.")
+        raise CallFailed(f"This carrier has no codec {name}; choose one of {', '.join(known)}.")
     return name, known[name]

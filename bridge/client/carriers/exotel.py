@@ -110,7 +110,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
         query = urlsplit(str(json.loads(answer)["url"])).query
         given = {name: values[0] for name, values in parse_qs(query).items()}
     except (ValueError, KeyError, TypeError):
-        raise CallFailed("The webhook answered with something else than an address.") from None
+        raise CallFailed("The webhook did not answer with an address.") from None
     given |= {"token": dialling.parameters["token"]} if "token" in dialling.parameters else {}
     wire = await open_socket(f"{dialling.socket}?sample-rate={rate}&token={given['token']}", headers={})
     carrier = ExotelCarrier(call_sid, audio_format, {"token": given["token"], **dialling.parameters})

@@ -196,9 +196,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     except ValueError:
         colon = ""
     if not colon:
-        raise CallFailed(
-            "Genesys needs by --secret its API key and its client secret: KEY:SECRET, the latter in base64."
-        )
+        raise CallFailed("Genesys needs --secret KEY:SECRET: its API key, and its client secret in base64.")
     name, audio_format = choose(_FORMATS, dialling.codec)
     session_id = dialling.call or str(uuid4())
     authority = urlsplit(dialling.public).netloc

@@ -101,7 +101,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     except (ValueError, KeyError, TypeError, StopIteration):
         is_right = False
     if not is_right:
-        raise CallFailed("The webhook answered with something else than verbs that listen and stream back.")
+        raise CallFailed("The webhook did not answer with verbs that listen and stream back.")
     wire = await open_socket(dialling.socket, headers={}, subprotocol="audio.jambonz.org")
     rate_hz = int(dialling.codec or verb["sampleRate"])
     return JambonzCarrier(call_sid, rate_hz, {**verb["metadata"], **dialling.parameters}), wire

@@ -137,7 +137,7 @@ async def _answered(dialling: Dialling, header: str) -> tuple[str, str]:
     except ElementTree.ParseError:
         stream = None
     if stream is None or stream.get("bidirectional") != "true" or not (stream.text or "").startswith("ws"):
-        raise CallFailed("The webhook answered with something else than XML that starts a stream both ways.")
+        raise CallFailed("The webhook did not answer with XML that starts a bidirectional stream.")
     given = dict(part.split("=", 1) for part in stream.get("extraHeaders", "").split(",")) | dict(dialling.parameters)
     return call_id, ",".join(f"{name}={value}" for name, value in given.items())
 

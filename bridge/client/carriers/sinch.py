@@ -110,7 +110,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     try:
         headers = signed_headers(dialling.secret, urlsplit(dialling.http).path, body, timestamp)
     except ValueError:
-        raise CallFailed("Sinch's secret is base64.") from None
+        raise CallFailed("Sinch's secret must be base64.") from None
     answer = await post_json(dialling.http, body, headers)
     try:
         action = json.loads(answer)["action"]
@@ -120,7 +120,7 @@ async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     except (ValueError, KeyError, TypeError):
         is_right = False
     if not is_right or not 0 < action["maxDuration"] <= 14_400:
-        raise CallFailed("The callback was answered with something else than SVAML that connects a stream.")
+        raise CallFailed("The callback was not answered with SVAML that connects a stream.")
     choose({str(one): pcm16_at(one) for one in _RATES_HZ}, dialling.codec or str(rate_hz))
     wire = await open_socket(dialling.socket, headers={})
     return SinchCarrier(call_id, int(dialling.codec or rate_hz), {**given, **dialling.parameters}), wire

@@ -296,7 +296,7 @@ async def _answered(dialling: Dialling, more: dict[str, str]) -> tuple[str, _Twi
     call_sid = dialling.call or f"CA{secrets.token_hex(16)}"
     twiml = await _asked(dialling, call_sid, f"{dialling.public}/v1/telephony/twilio", more)
     if twiml.stream is None:
-        raise CallFailed("The webhook answered with something else than TwiML that connects a stream.")
+        raise CallFailed("The webhook did not answer with TwiML that connects a stream.")
     return call_sid, twiml
 
 
@@ -309,7 +309,7 @@ async def _asked(dialling: Dialling, call_sid: str, public: str, more: Mapping[s
     try:
         root = ElementTree.fromstring(answer)
     except ElementTree.ParseError:
-        raise CallFailed("The webhook answered with something else than TwiML.") from None
+        raise CallFailed("The webhook did not answer with TwiML.") from None
     stream = root.find("./Connect/Stream")
     given = {} if stream is None else {str(one.get("name")): str(one.get("value")) for one in stream.iter("Parameter")}
     return _Twiml(None if stream is None else str(stream.get("url")), given, root.findtext("./Redirect"))

@@ -115,7 +115,7 @@ async def _connect_vonage(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     except (ValueError, KeyError, TypeError):
         is_right = False
     if not is_right or len(json.dumps(headers)) > 512:
-        raise CallFailed("The webhook answered with something else than an NCCO that connects a WebSocket.")
+        raise CallFailed("The webhook did not answer with an NCCO that connects a WebSocket.")
     wire = await open_socket(dialling.socket, headers={})
     return VonageCarrier(content_type, {**headers, **dialling.parameters}), wire
 

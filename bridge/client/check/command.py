@@ -21,8 +21,8 @@ from bridge.client.where import add_where_flags, key_of, url_of
 __all__ = ["DESCRIPTION", "add_check_flags", "run_check"]
 
 DESCRIPTION = """\
-Asks any Realtime server, row by row, what it does of the protocol, and says what was sent, what was wanted and what
-came. A row passes, fails, or is not supported: the server says itself that it does not do this.
+Checks, row by row, how much of the protocol a Realtime server implements, and shows what was sent, what was wanted and
+what came. A row passes, fails, or is not supported: the server itself says that it does not implement this.
 
 The exit code is 0 if no row failed.
 """
@@ -38,7 +38,7 @@ def add_check_flags(parser: argparse.ArgumentParser) -> None:
     add_where_flags(parser, url_help="server or API root")
     add = parser.add_argument
     add("--model", help=f"default: {DEFAULT_MODEL}, or gpt-live-1 for the Live API")
-    add("--dialect", choices=("ga", "beta", "live"), default="ga", help="the form of the protocol (default: ga)")
+    add("--dialect", choices=("ga", "beta", "live"), default="ga", help="dialect of the protocol (default: ga)")
     add("--transport", choices=("websocket", "webrtc"), default="websocket", help="default: websocket")
     add(
         "--header",
@@ -46,27 +46,34 @@ def add_check_flags(parser: argparse.ArgumentParser) -> None:
         type=_header,
         default=[],
         metavar="NAME:VALUE",
-        help="a header for every request, as gateways want it; may be given again",
+        help="header for every request, as gateways may need; repeatable",
     )
     add(
         "--only",
         action="append",
         default=[],
         metavar="GROUP",
-        help=f"a group ({', '.join(_GROUPS)}) or a row; may be given again",
+        help=f"a group ({', '.join(_GROUPS)}) or a row; repeatable",
     )
     add(
         "--max-seconds",
         type=float,
         default=_MAX_SPEECH_S,
         metavar="S",
-        help=f"most speech that is sent, in seconds; rows beyond are not run (default: {_MAX_SPEECH_S:g})",
+        help=f"maximum amount of speech to send, in seconds; rows beyond it are not run (default: {_MAX_SPEECH_S:g})",
     )
-    add("--jobs", type=int, choices=range(1, 17), default=1, metavar="N", help="rows at a time, to 16 (default: 1)")
-    add("--list", action="store_true", help="say which rows there are, and connect to nothing")
-    add("--json", metavar="FILE", help="write everything as JSON")
+    add(
+        "--jobs",
+        type=int,
+        choices=range(1, 17),
+        default=1,
+        metavar="N",
+        help="number of rows to run at a time, at most 16 (default: 1)",
+    )
+    add("--list", action="store_true", help="list the rows without connecting")
+    add("--json", metavar="FILE", help="write all results as JSON")
     add("--junit", metavar="FILE", help="write a JUnit report")
-    add("--html", metavar="FILE", help="write one page that stands alone")
+    add("--html", metavar="FILE", help="write a self-contained HTML page")
 
 
 def run_check(
@@ -95,7 +102,7 @@ def run_check(
             sys.stdout.write(f"{row.id:<32} {row.says}\n")
         return 0
     if not rows:
-        arguments.usage_error(f"no such row is for {target.dialect} over {target.transport}")
+        arguments.usage_error(f"no such row applies to {target.dialect} over {target.transport}")
     outcomes: list[Outcome] = []
     try:
         for file in (arguments.json, arguments.junit, arguments.html):
@@ -126,7 +133,9 @@ def _announce(target: CheckTarget, rows: Sequence[Row]) -> str:
     transport = "WebRTC" if target.transport == "webrtc" else "WebSocket"
     words = f"{len(rows)} rows against {place}, {target.dialect} over {transport}, {speech_s(rows):.0f} s of speech."
     is_here = urlsplit(place).hostname in _LOOPBACK
-    return printable(words if is_here else f"{words} A service that charges for sessions or speech charges for this.")
+    return printable(
+        words if is_here else f"{words} A service that charges for sessions or speech will charge for this."
+    )
 
 
 def _write(arguments: argparse.Namespace, target: CheckTarget, outcomes: Sequence[Outcome]) -> int:

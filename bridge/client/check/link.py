@@ -60,7 +60,7 @@ class Link:
         except ValueError:
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            self.strays.append(f"a message that is no event: {text[:80]!r}")
+            self.strays.append(f"a message that is not an event: {text[:80]!r}")
         elif len(self.events) < _MOST_EVENTS:
             self.events.append(event)
             if event["type"] in _DELTAS:

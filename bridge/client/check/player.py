@@ -214,7 +214,9 @@ class Player:
                 words = f"only {round(self._link.heard_ms)} ms of sound came, wanted: {step.milliseconds} ms"
                 await self._until(lambda: self._link.heard_ms >= step.milliseconds, step.within_s, words)
             case Closed():
-                await self._until(lambda: self._link.close_code is not None, step.within_s, "the connection stays open")
+                await self._until(
+                    lambda: self._link.close_code is not None, step.within_s, "the connection stayed open"
+                )
                 if self._link.close_code not in step.codes:
                     raise Mismatch(f"closed with {self._link.close_code}; wanted: {' or '.join(map(str, step.codes))}")
             case Ping():
@@ -336,7 +338,7 @@ class Player:
         errors = [event.get("error") for event in self._link.events[self._mark :] if event["type"] == "error"]
         error = next((each for each in errors if isinstance(each, dict)), None)
         if error is None:
-            raise Mismatch("the error event has no error object")
+            raise Mismatch("the error event contains no error object")
         named = error.get(self._naming)
         if step.names_event and named != self._last_id:
             raise Mismatch(f"error.{self._naming} is {shortened(named)}; wanted: that of the event refused")
@@ -470,7 +472,7 @@ class Player:
         location = reply.headers.get("location", "")
         call_id = location.rstrip("/").rpartition("/")[2]
         if not call_id:
-            raise Mismatch("there is no Location, by which the call could be found")
+            raise Mismatch("there is no Location header with which to find the call")
         self._answer = reply.body.decode("utf-8", "replace")
         self._stack.push_async_callback(self._drop, call_id)
 
@@ -496,7 +498,7 @@ class Player:
         if step.as_subprotocol and key:
             if not _TOKEN.fullmatch(key):
                 raise Mismatch(
-                    "the short-lived key has characters that no subprotocol may have (RFC 7230 section 3.2.6)"
+                    "the short-lived key has characters that are not allowed in a subprotocol (RFC 7230 section 3.2.6)"
                 )
             subprotocols = (*subprotocols, f"openai-insecure-api-key.{key}")
         self.sent.append(f"WebSocket {step.path}{shortened(dict(step.query)) if step.query else ''}".strip())
@@ -511,7 +513,7 @@ class Player:
                 if code is not None and failure.code != code:
                     raise Mismatch(f"error.code is {shortened(failure.code)}; wanted: {code}") from None
                 return
-            words = f"the WebSocket is refused: {failure.message}; wanted: HTTP {step.status}"
+            words = f"the WebSocket was refused: {failure.message}; wanted: HTTP {step.status}"
             if self._row.is_optional and failure.status in _ABSENT_STATUSES:
                 raise NotSupported(words) from None
             raise Mismatch(words) from None
@@ -519,7 +521,7 @@ class Player:
         if step.status != 101:
             with suppress(Mismatch):  # it may still say why, which the report shows
                 await self._until(lambda: self._came("error"), _REASON_WITHIN_S, "no reason came")
-            raise Mismatch(f"the WebSocket is opened first; wanted: HTTP {step.status}")
+            raise Mismatch(f"the WebSocket was opened first; wanted: HTTP {step.status}")
         if step.subprotocols and link.subprotocol != step.subprotocols[0]:
             raise Mismatch(f"the subprotocol is {shortened(link.subprotocol)}; wanted: {step.subprotocols[0]}")
 
@@ -531,17 +533,17 @@ class Player:
             url = self._target.socket_url({"call_id": call_id})
             self.sent.append("a second WebSocket with call_id")
         else:
-            raise NotSupported("the server names no call in Location, so nobody can attach to it")
+            raise NotSupported("the server named no call in Location, so nobody can attach to it")
         try:
             side = await self._stack.enter_async_context(open_socket_link(self._target, self._tasks, url))
         except CallFailed as failure:
-            raise NotSupported(f"attaching is refused: {failure.message}") from None
+            raise NotSupported(f"attaching was refused: {failure.message}") from None
         self.links.append(side)
 
     async def _hang_up(self) -> None:
         call_id = self._link.call_id
         if not call_id:
-            raise Mismatch("the server names no call in Location, so it cannot be hung up")
+            raise Mismatch("the server named no call in Location, so it cannot be hung up")
         path = f"/realtime/calls/{call_id}/hangup"
         self.sent.append(f"POST {path}")
         reply = await self._target.request("POST", self._target.http_url(path))

@@ -128,9 +128,9 @@ pre {{ overflow-x: auto; background: #8881; padding: .5rem; font-size: .8rem; }}
 <h1>Realtime conformance</h1>
 <p class=facts>{facts}</p>
 <p><strong>{summary}</strong></p>
-<p class=facts>✓ passed: the server did what the row says. ✗ failed: it did something else; the row is open and says
-what came and what was wanted. – not supported: it says itself that it does not do this. · not run. Click a row to see
-where its rule is written, what was sent and what came.</p>
+<p class=facts>✓ passed: the server did what the row says. ✗ failed: it did something else; the row is open and shows
+what came and what was wanted. – not supported: the server itself says that it does not implement this. · not run.
+Click a row to see ✓ passed: the server did what the row says. ✗ failed: it did something else; the row is open and shows</p>
 {rows}
 </html>
 """

@@ -19,7 +19,7 @@ __all__ = ["Outcome", "Verdict", "chosen", "run", "speech_s"]
 Verdict = Literal["pass", "fail", "not_supported", "not_run"]
 _TRIES = 3  # of a row whose speech had pauses that are not the server's fault
 _MOST_SHOWN = 40  # of the events of a row
-_SHAPES_SOURCE = "Realtime API reference, server events; what stock SDKs require"
+_SHAPES_SOURCE = "Realtime API reference, server events; requirements of stock SDKs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ async def run(
 
     async def play(row: Row, *, is_over: bool) -> Outcome:
         if is_over:
-            outcome = _not_run(row, "it would cost more speech than --max-seconds")
+            outcome = _not_run(row, "it would need more speech than --max-seconds allows")
         else:
             async with turn:
                 if row.opens and openings.never_opens:
-                    outcome = _not_run(row, "no session could be opened in the rows before")
+                    outcome = _not_run(row, "no session could be opened in the rows before it")
                 else:
                     outcome = await _played(target, row, phrase, shapes, openings, spend)
         told(outcome)
@@ -191,7 +191,7 @@ class _Shapes:
         found = []
         for kind, count in sorted(self._seen.items()):
             flaw, shown = self._flaws.get(kind, ("", ""))
-            known = "" if self._is_known(kind) else " (a kind that is not known here: only its event_id)"
+            known = "" if self._is_known(kind) else " (an unknown event: only its event_id)"
             says = f"Each {kind} has the fields that clients need{known}."
             came = [shown] if flaw else [f"{count} of them"]
             verdict: Verdict = "fail" if flaw else "pass"

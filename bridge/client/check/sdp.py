@@ -72,11 +72,11 @@ def answer_flaws(answer: str) -> list[str]:
     session = lines[: starts[0]]
     audio, application = lines[starts[0] : starts[1]], lines[starts[1] :]
     parts = {"audio": audio, "application": application}
-    found = [f"the {name} section is refused" for name, part in parts.items() if part[0].split(" ")[1] == "0"]
+    found = [f"the {name} section is rejected" for name, part in parts.items() if part[0].split(" ")[1] == "0"]
     if "a=mid:0" not in audio or "a=mid:1" not in application:
         found.append("a section has another mid than in the offer")
     if "a=group:BUNDLE 0 1" not in session:
-        found.append("the sections are not in one BUNDLE group")
+        found.append("the sections are not in a single BUNDLE group")
     found += [
         f"there is no {prefix}"
         for prefix in ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:")
@@ -87,9 +87,9 @@ def answer_flaws(answer: str) -> list[str]:
     if not any(line.startswith("a=candidate:") for line in audio):
         found.append("there is no candidate, and the protocol has no way to send one later")
     if any(line in ("a=recvonly", "a=inactive") for line in audio):
-        found.append("the answer sends no sound")
+        found.append("the answer does not send sound")
     if not any("opus/48000/2" in line for line in audio):
-        found.append("the answer has no Opus")
+        found.append("the answer does not contain Opus")
     if "a=rtcp-mux" not in audio:
         found.append("the answer has no a=rtcp-mux")
     return found

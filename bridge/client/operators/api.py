@@ -90,7 +90,7 @@ class BridgeApi:
         try:
             return msgspec.json.decode(body, type=_CallList).data
         except msgspec.DecodeError as error:
-            words = f"{self.address.origin} answers, but not as a bridge does ({error}): is the URL right?"
+            words = f"{self.address.origin} answers, but not like a bridge ({error}): is the URL right?"
             raise CallFailed(words, code="no_bridge") from None
 
     def hang_up(self, call_id: str) -> None:
@@ -102,7 +102,8 @@ class BridgeApi:
             if failure.code != _NOT_FOUND:
                 raise
             words = (
-                f"No call {call_id} is running: `bridge calls` lists those that are, `bridge calls --ended` the others."
+                f"No call {call_id} is running: `bridge calls` lists running calls, `bridge calls --ended` those that "
+                "are over."
             )
             raise CallFailed(words, code=failure.code, status=failure.status) from None
 

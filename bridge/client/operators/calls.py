@@ -14,12 +14,12 @@ from bridge.client.where import add_where_flags, key_of, url_of
 __all__ = ["CALLS", "HANG_UP", "add_calls_flags", "add_hang_up_flags", "run_calls", "run_hang_up"]
 
 CALLS = """\
-Lists the calls that run, or with --ended those that are over, the last one first. SOUND names the figures that are
-high; --why shows all of them, and what they say of the cause.
+Lists running calls, or with --ended the calls that are over, most recent first. SOUND names the figures that are too
+high; --why shows all figures and what they say about the cause.
 
-The exit code is 1 if nothing was found for --q.
+The exit code is 1 if --q found nothing.
 """
-HANG_UP = "Ends a call, as its caller would. The caller hears nothing more, and listeners are told."
+HANG_UP = "Ends a call, as its caller would. The caller hears nothing more, and listeners are notified."
 
 _EVERY_S = 2.0
 _WIDEST = 36
@@ -32,11 +32,11 @@ def add_calls_flags(parser: argparse.ArgumentParser) -> None:
     parser.usage = "bridge calls [URL] [FLAGS]"
     add_where_flags(parser)
     add = parser.add_argument
-    add("--ended", action="store_true", help="those that are over")
-    add("--q", default="", metavar="TEXT", help="those with this telephone number, address, or part of an id")
-    add("--why", action="store_true", help="show each call's figures, and what they say of the cause of bad sound")
-    add("--watch", action="store_true", help=f"show them again every {_EVERY_S:g} s, until Ctrl-C")
-    add("--json", action="store_true", help="print the bridge's own answer; with --watch a line each time")
+    add("--ended", action="store_true", help="list calls that are over")
+    add("--q", default="", metavar="TEXT", help="list calls with this telephone number, address, or part of an ID")
+    add("--why", action="store_true", help="show each call's figures, and what they say about the cause of bad sound")
+    add("--watch", action="store_true", help=f"repeat every {_EVERY_S:g} s, until Ctrl-C")
+    add("--json", action="store_true", help="print the bridge's answer as JSON; with --watch, one line each time")
 
 
 def add_hang_up_flags(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def run_hang_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> in
     except CallFailed as failure:
         sys.stderr.write(f"bridge hangup: {printable(failure.message)}\n")
         return 1
-    sys.stdout.write(f"{printable(arguments.call_id)} is hung up.\n")
+    sys.stdout.write(f"{printable(arguments.call_id)} was hung up.\n")
     return 0
 
 
@@ -147,7 +147,7 @@ def _explained(call: CallRow, paint: Painter) -> Iterator[str]:
     for one in causes:
         yield f"Cause ({one.figure.name}): {one.figure.cause}."
     if not causes:
-        yield "No figure is high: listen to the call (bridge listen), or compare its upstream with another."
+        yield "No figure is too high: listen to the call (bridge listen), or compare its upstream with another one."
 
 
 def _span(seconds: float) -> str:

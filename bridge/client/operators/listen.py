@@ -29,10 +29,10 @@ from bridge.wire.binary import unpack_sound
 __all__ = ["LISTEN", "add_listen_flags", "run_listen"]
 
 LISTEN = """\
-Listens to a running call as an observer: the caller and who answers notice nothing. What is said is written down if the
-call has a transcript; its sound is played with --play, or kept with --save, the caller left and the answer right.
+Listens to a running call as an observer, unnoticed by the caller and the upstream. It prints what is said, if the call
+has a transcript. --play plays the sound and --save saves it: the caller on the left, the answer on the right.
 
-It ends with the call, or with Ctrl-C.
+It ends with the call, or on Ctrl-C.
 """
 _TICK_S = 0.1
 _NOT_FOUND = "call_id_not_found"
@@ -44,9 +44,13 @@ def add_listen_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("call_id", metavar="CALL_ID", help="as `bridge calls` shows it")
     add_where_flags(parser)
     add = parser.add_argument
-    add("--play", action="store_true", help="play the sound, by pw-cat, paplay, aplay, ffplay or play")
-    add("--player", metavar="COMMAND", help="play it by this program: it gets stereo PCM16 at 24 kHz on standard input")
-    add("--save", metavar="FILE", help="WAV file for both sides")
+    add("--play", action="store_true", help="play the sound with pw-cat, paplay, aplay, ffplay or play")
+    add(
+        "--player",
+        metavar="COMMAND",
+        help="play it with this program, which gets stereo PCM16 at 24 kHz on standard input",
+    )
+    add("--save", metavar="FILE", help="WAV file for the sound of both sides")
     add("--events", action="store_true", help="show every event, as JSON")
 
 
@@ -105,7 +109,7 @@ class _Listener:
         except CallFailed as failure:
             if failure.code != _NOT_FOUND:
                 raise
-            words = f"No call {self._call_id} is running: `bridge calls` lists those that are."
+            words = f"No call {self._call_id} is running: `bridge calls` lists running calls."
             raise CallFailed(words, code=failure.code) from None
 
     async def _read(self, socket: ClientConnection) -> None:
@@ -140,9 +144,11 @@ class _Listener:
         for sides in self._timeline.finish(self._now() - self._began):
             await sinks.write(*sides)
         if sinks.player is not None and sinks.player.is_gone:
-            sys.stderr.write(f"bridge listen: {sinks.player.name} ended, or took no more sound.\n")
+            sys.stderr.write(f"bridge listen: {sinks.player.name} ended, or accepted no more sound.\n")
         if self._save and sinks.seconds:
-            sys.stdout.write(f"{sinks.seconds:.1f} s are saved as {self._save}: the caller left, the answer right.\n")
+            sys.stdout.write(
+                f"{sinks.seconds:.1f} s saved as {self._save}: the caller on the left, the answer on the right.\n"
+            )
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -166,7 +172,7 @@ class _Sinks:
             try:
                 self._file.writeframesraw(stereo)
             except OSError as error:
-                raise CallFailed(f"The sound cannot be saved any more: {error.strerror}.") from None
+                raise CallFailed(f"The sound can no longer be saved: {error.strerror}.") from None
         if self.player is not None:
             await self.player.write(stereo)
 
@@ -195,9 +201,7 @@ class _Transcript:
             return
         match event:
             case {"type": "session.created", "session": {"audio": {"input": {"transcription": None}}}}:
-                self._line(
-                    now, "note", "the caller's words are not written down: this session has no transcription", DIM
-                )
+                self._line(now, "note", "the caller's words are not shown: this session has no transcription", DIM)
             case {"type": "conversation.item.input_audio_transcription.completed", "transcript": str(words)}:
                 self._line(now, "caller", f'"{words.strip()}"', BOLD)
             case {"type": "response.output_audio_transcript.done", "transcript": str(words)}:

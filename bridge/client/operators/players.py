@@ -64,7 +64,7 @@ async def playing(command: str | None) -> AsyncIterator[PlayerProcess]:
     words = shlex.split(command) if command else next((row for row in _PLAYERS if shutil.which(row[0])), ())
     if not words:
         names = ", ".join(row[0] for row in _PLAYERS)
-        raise CallFailed(f"No player was found ({names}): install one, name one by --player, or use --save FILE.wav.")
+        raise CallFailed(f"No player was found ({names}): install one, name one with --player, or use --save FILE.wav.")
     try:
         process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL)
     except OSError as error:

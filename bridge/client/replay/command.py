@@ -22,10 +22,10 @@ from bridge.client.where import KEY_VARIABLES, URL_VARIABLE, key_of, url_of
 __all__ = ["DESCRIPTION", "add_replay_flags", "run_replay"]
 
 DESCRIPTION = """\
-Makes a recorded call again: sends the caller's sound and the client's events in real time, and says what is different
-this time in the words, in the order of the events, and in how soon answers came.
+Repeats a recorded call: sends the caller's sound and the client's events in real time, and shows what differs in the
+words, in the order of the events, and in how soon the answers came.
 
-The exit code is 0 if nothing is different, 1 if something is, or if the call failed.
+The exit code is 0 if nothing differs, and 1 if something does or if the call failed.
 """
 _INTERRUPTED = 130  # the exit code that shells give a SIGINT
 _TOLERANCE_MS = 1000.0
@@ -37,26 +37,26 @@ def add_replay_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``bridge replay``."""
     parser.usage = "bridge replay RECORDING.jsonl [URL] [FLAGS]"
     add = parser.add_argument
-    add("recording", metavar="RECORDING.jsonl", help="a recording's events; its sound is beside it")
+    add("recording", metavar="RECORDING.jsonl", help="the events of a recording, with its sound beside the file")
     add("url", nargs="?", metavar="URL", help=f"server or API root (default: ${URL_VARIABLE}, or {DEFAULT_URL})")
     add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in KEY_VARIABLES)}")
     add("--transport", choices=("websocket", "webrtc"), default="websocket", help="default: websocket")
-    add("--model", help=f"default: that of the recording, or {DEFAULT_MODEL}")
+    add("--model", help=f"default: the recording's model, or {DEFAULT_MODEL}")
     add(
         "--tolerance-ms",
         type=float,
         default=_TOLERANCE_MS,
         metavar="MS",
-        help=f"how much later than before an answer may come (default: {_TOLERANCE_MS:g})",
+        help=f"how much later than in the recording an answer may come (default: {_TOLERANCE_MS:g})",
     )
     add(
         "--min-similarity",
         type=_share,
         default=1.0,
         metavar="SHARE",
-        help="how many of the words must be the same, from 0 to 1 (default: 1)",
+        help="share of the words that must be the same, from 0 to 1 (default: 1)",
     )
-    add("--out", metavar="FILE", help="write what came this time, in the form of a recording's events")
+    add("--out", metavar="FILE", help="write what came this time, in the format of a recording's events")
     add("--json", metavar="FILE", help="write the differences as JSON")
     parser.set_defaults(usage_error=parser.error)
 
@@ -94,7 +94,7 @@ def run_replay(
         for name, text in (("before", difference.before), ("now", difference.now)):
             sys.stdout.write(f"    {paint(DIM, name):<7} {printable(text)[:_MOST_SHOWN] or '–'}\n")
     answers = sum(each.kind == "response.done" for each in events)
-    words = f"{len(found)} differences" if found else "Nothing is different"
+    words = f"{len(found)} differences" if found else "Nothing differs"
     sys.stdout.write(f"{paint(BOLD, f'{words}; {answers} answers, {len(events)} events.')}\n")
     return _save(arguments, events, found) or int(bool(found))
 
@@ -104,7 +104,7 @@ def _announce(recorded: Recorded, plan: Plan) -> str:
     sound_s = len(recorded.pcm) / BYTES_PER_MS / 1000
     words = f"{sound_s:.0f} s of a recorded call to {place} over {plan.transport}, {len(recorded.acts)} client events."
     is_here = urlsplit(place).hostname in _LOOPBACK
-    return printable(words if is_here else f"{words} A service that charges for speech charges for this.")
+    return printable(words if is_here else f"{words} A service that charges for speech will charge for this.")
 
 
 def _save(arguments: argparse.Namespace, events: Sequence[TimedEvent], found: Sequence[Difference]) -> int:

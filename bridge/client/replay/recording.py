@@ -78,14 +78,14 @@ def read_recording(path: str) -> Recorded:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise CallFailed(
-                f"{path} has more than {_MOST_BYTES // 1024 // 1024} MiB, which no recording's events have."
+                f"{path} has more than {_MOST_BYTES // 1024 // 1024} MiB, more than a recording's events can have."
             )
         events = list(_events(file))
     except OSError as error:
         raise CallFailed(f"{path} cannot be read: {error.strerror}.") from None
     sound = next((each for suffix in _SOUNDS if (each := file.with_suffix(suffix)).is_file()), None)
     if sound is None:
-        raise CallFailed(f"There is no sound beside {path}: {file.stem}.ogg or {file.stem}.wav belongs to it.")
+        raise CallFailed(f"There is no sound beside {path}: expected {file.stem}.ogg or {file.stem}.wav.")
     created = next((each.event for each in events if each.kind in ("session.created", "session.updated")), {})
     model = created.get("session", {}).get("model")
     return Recorded(events, list(client_acts(events)), model if isinstance(model, str) else None, _caller(str(sound)))

@@ -229,7 +229,7 @@ class Replay:
         """The place behind an event; raises ``BadRequest`` if there was none, ``ResumeGap`` if it is too old."""
         stream, _, digits = event_id.removesuffix(DROPPED).rpartition("_")
         if not event_id.startswith(self.prefix) or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
-            raise BadRequest(f"No event of this call is called '{event_id[:64]}'.", param="after")
+            raise BadRequest(f"No event of this call has the ID '{event_id[:64]}'.", param="after")
         number, stream = int(digits), f"{stream}_"
         if stream == self.prefix:
             return self._behind_event(number)
@@ -237,7 +237,7 @@ class Replay:
         if history is None and self._moved_behind:
             return self._checked(ReplayPosition(self._moved_behind + _MOVED_EVENTS, self._sounds_forgotten))
         if history is None or not 0 < number <= history.last:
-            raise BadRequest("This call has had no such event.", param="after")
+            raise BadRequest("This call has no such event.", param="after")
         for at, sound in enumerate(self._sounds):
             if sound.number == number and sound.stream == stream:
                 return self._checked(ReplayPosition(sound.behind, self._sounds_forgotten + at + 1))
@@ -259,7 +259,7 @@ class Replay:
 
     def _behind_event(self, number: int) -> ReplayPosition:
         if not 0 < number <= self._number:
-            raise BadRequest("This call has had no such event.", param="after")
+            raise BadRequest("This call has no such event.", param="after")
         if self._moved_behind:
             number = max(number, self._moved_behind + _MOVED_EVENTS)
         before = sum(sound.behind < number for sound in self._sounds)
@@ -267,5 +267,5 @@ class Replay:
 
     def _checked(self, place: ReplayPosition) -> ReplayPosition:
         if place.number < self._forgotten:
-            raise ResumeGap("Too much has happened since: events after this one are not kept any more.", param="after")
+            raise ResumeGap("Too much has happened since: the events after this one are no longer kept.", param="after")
         return place

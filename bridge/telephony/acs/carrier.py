@@ -40,7 +40,7 @@ async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> T
     claims = read_jwt(token, signed_rs256(keys), now=now)
     given = claims.get("aud")
     if claims.get("iss") != _ISSUER or not set(given if isinstance(given, list) else [given]) & set(audiences):
-        raise Forbidden("The token is not Azure's for this resource.", code="invalid_signature")
+        raise Forbidden("The token is not one of Azure's for this resource.", code="invalid_signature")
     call = request.headers.get(CALL_HEADER, "")
     host.carrier_calls.replays.require_new(
         f"{ACS_DIALECT.name} {token}",
@@ -76,7 +76,7 @@ ACS = Carrier(
     is_open=lambda settings: bool(settings.acs_audience),
     socket=CarrierSocket(
         what="Azure Communication Services' bidirectional audio",
-        opened_by="Azure's signed token, or a single-use token as `?token=`",
+        opened_by="Azure's signed token, or a single-use token in `?token=`",
         sign_in=_sign_in,
         checks=_checks,
         new_dialect=_new_dialect,

@@ -49,5 +49,5 @@ def transfer_to(target_uri: str) -> dict[str, Any]:
     """Returns what asks Azure to transfer a call to a ``tel:`` URI; raises ``BadRequest`` for a ``sip:`` URI."""
     number = number_in(target_uri)
     if number is None:
-        raise BadRequest("Azure transfers to telephone numbers alone.", code="refer_failed", param="target_uri")
+        raise BadRequest("Azure transfers to telephone numbers only.", code="refer_failed", param="target_uri")
     return {"targetParticipant": {"rawId": f"4:{number}", "phoneNumber": {"value": number}}}

@@ -21,22 +21,26 @@ class AcsSettings(Section, frozen=True, kw_only=True):
 
     acs_audience: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "immutable resource id of a Communication Services resource; opens its endpoint"),
+        setting(
+            Applies.LIVE,
+            "immutable resource ID of a Communication Services resource; opens the bridge's endpoint for Azure",
+        ),
     ] = ()
     acs_jwks_url: Annotated[
         Text,
-        setting(Applies.LIVE, "where the keys are published by which Azure signs its connections"),
+        setting(Applies.LIVE, "URL at which Azure publishes the keys with which it signs connections"),
     ] = "https://acscallautomation.communication.azure.com/calling/keys"
 
     acs_endpoint: Annotated[
         Text | None,
         setting(
             Applies.LIVE,
-            "`https://NAME.communication.azure.com`, to hang up with: closing a stream leaves the caller there",
+            "`https://NAME.communication.azure.com`, for hanging up: closing a stream leaves the caller on the line",
         ),
     ] = None
     acs_access_key: Annotated[
-        Text | None, setting(Applies.LIVE, "access key of that resource, by which requests are signed", is_secret=True)
+        Text | None,
+        setting(Applies.LIVE, "access key of that resource, with which requests are signed", is_secret=True),
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
@@ -45,7 +49,7 @@ class AcsSettings(Section, frozen=True, kw_only=True):
             if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
                 yield Fault(name, f"must be https://host{'/path' if 'jwks' in name else ''}, got {masked(url)!r}")
         if (self.acs_endpoint is None) != (self.acs_access_key is None):
-            yield Fault("acs_access_key", "goes together with acs_endpoint")
+            yield Fault("acs_access_key", "must be set together with acs_endpoint")
         try:
             base64.b64decode(self.acs_access_key or "", validate=True)
         except ValueError:

@@ -68,7 +68,9 @@ async def _fetch(host: CarrierHost[AsteriskSettings], request: Request) -> Respo
     """Connects to a channel that waits in Asterisk (``WebSocket/INCOMING``), and makes it a call like any other."""
     grant = await host.admit_operator(request)
     if host.settings.asterisk_url is None:
-        raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="endpoint_closed")
+        raise Forbidden(
+            "No Asterisk is configured from which calls can be fetched; see asterisk_url.", code="endpoint_closed"
+        )
     wanted, session = read_request(await read_json(request), FetchRequest)
     await host.calls.require_room()
     trust = Trust(grant=grant, session=session)
@@ -101,7 +103,7 @@ ASTERISK = Carrier(
     is_open=lambda settings: bool(settings.asterisk_secret),
     socket=CarrierSocket(
         what="Asterisk's chan_websocket",
-        opened_by="HTTP Basic authentication, or a single-use token on the URL",
+        opened_by="HTTP Basic authentication, or a single-use token in the URL",
         sign_in=_sign_in,
         checks=_checks,
         new_dialect=_new_dialect,

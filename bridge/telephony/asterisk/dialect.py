@@ -94,7 +94,7 @@ class Asterisk:
         audio_format = FORMATS.get(codec)
         if audio_format is None:
             raise BadRequest(
-                f"A channel of {codec[:64]} is not served; dial it with one of c({'|'.join(FORMATS)}).",
+                f"Channels with the codec {codec[:64]} are not supported; dial with one of c({'|'.join(FORMATS)}).",
                 code="unsupported_format",
                 param="format",
             )

@@ -95,7 +95,7 @@ async def fetch(url: str) -> FetchedSocket:
         )
     except InvalidStatus as error:
         status = error.response.status_code
-        raise UpstreamError(f"Asterisk refused with HTTP {status}.", code="carrier_refused") from None
+        raise UpstreamError(f"Asterisk refused with HTTP status {status}.", code="carrier_refused") from None
     except (OSError, TimeoutError, InvalidHandshake) as error:
         reason = type(error).__name__
         raise UpstreamError(f"Asterisk cannot be reached: {reason}.", code="carrier_unreachable") from None

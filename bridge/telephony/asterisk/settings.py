@@ -20,11 +20,15 @@ class AsteriskSettings(Section, frozen=True, kw_only=True):
 
     asterisk_secret: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "`password` in Asterisk's `websocket_client.conf`; opens its endpoint", is_secret=True),
+        setting(
+            Applies.LIVE,
+            "`password` in Asterisk's `websocket_client.conf`; opens the bridge's endpoint for Asterisk",
+            is_secret=True,
+        ),
     ] = ()
     asterisk_url: Annotated[
         Text | None,
-        setting(Applies.LIVE, "`ws://host:8088/media` of the Asterisk whose waiting calls may be fetched"),
+        setting(Applies.LIVE, "`ws://host:8088/media` of the Asterisk whose waiting calls the bridge may fetch"),
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:

@@ -40,9 +40,9 @@ AUDIOHOOK = Carrier(
     settings=AudioHookSettings,
     is_open=lambda settings: bool(settings.audiohook_api_key),
     socket=CarrierSocket(
-        what="Genesys AudioHook Monitor, which is listened to and gets no sound back",
-        opened_by="its API key and Genesys' signature; `?channel=internal` takes the agent in place of the customer, "
-        "`?channel=both` takes both",
+        what="Genesys AudioHook Monitor, which is only listened to and gets no sound back",
+        opened_by="its API key and Genesys's signature; `?channel=internal` selects the agent instead of the "
+        "customer, `?channel=both` selects both",
         sign_in=_sign_in,
         checks=_checks,
         new_dialect=lambda request: new_session(AudioHook, request, channel=_channel(request), mix=mix_interleaved),

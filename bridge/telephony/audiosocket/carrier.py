@@ -82,7 +82,7 @@ AUDIOSOCKET = Carrier(
             operation=Operation(
                 method="post",
                 path=f"{TELEPHONY}/{AudioSocket.name}",
-                summary="A UUID that AudioSocket takes once.",
+                summary="A UUID that opens one AudioSocket call.",
                 request=UuidRequest,
                 response=Uuid,
             ),

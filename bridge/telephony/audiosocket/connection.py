@@ -153,7 +153,7 @@ class AudioSocketConnection(asyncio.Protocol):
                 self._answering = self._tasks.create_task(answering)
             except RuntimeError:  # the daemon is closing its carriers
                 answering.close()
-                self._refuse(Draining("The server is about to stop and takes no new calls."))
+                self._refuse(Draining("The server is about to stop and accepts no new calls."))
         elif isinstance(event, CarrierFault):
             self._calls.faults[event.what] += 1
 
@@ -176,7 +176,9 @@ class AudioSocketConnection(asyncio.Protocol):
         self._parse_later()
 
     def _start_missed(self) -> None:
-        self._refuse(RequestError(f"No call and no sound came within {START_TIMEOUT_S:g} s.", code="start_timeout"))
+        self._refuse(
+            RequestError(f"Neither a call nor sound arrived within {START_TIMEOUT_S:g} s.", code="start_timeout")
+        )
 
     def _refuse(self, error: BridgeError) -> None:
         self._settle()

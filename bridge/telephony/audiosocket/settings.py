@@ -21,14 +21,17 @@ class AudioSocketSettings(Section, frozen=True, kw_only=True):
     section: ClassVar[str] = "audiosocket"
     title: ClassVar[str] = "telephony: AudioSocket"
 
-    audiosocket_port: Annotated[Port | None, setting(Applies.RESTART, "TCP port of AudioSocket; unset: closed")] = None
+    audiosocket_port: Annotated[Port | None, setting(Applies.RESTART, "TCP port for AudioSocket; unset: closed")] = None
     audiosocket_host: Annotated[
         Text,
-        setting(Applies.RESTART, "address to listen on for AudioSocket, which has no encryption: keep it private"),
+        setting(
+            Applies.RESTART,
+            "address to listen on for AudioSocket; keep it private, because AudioSocket has no encryption",
+        ),
     ] = "127.0.0.1"
     audiosocket_uuid: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "UUID that an AudioSocket call may bring, again and again", is_secret=True),
+        setting(Applies.LIVE, "reusable UUID that opens an AudioSocket call", is_secret=True),
     ] = ()
 
     def faults(self, config: "Config") -> Iterator[Fault]:

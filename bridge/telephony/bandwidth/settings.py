@@ -21,14 +21,17 @@ class BandwidthSettings(Section, frozen=True, kw_only=True):
         tuple[Text, ...],
         setting(
             Applies.LIVE,
-            "password of the application's callbacks, or of `destinationPassword`; opens Bandwidth's endpoint",
+            "password of the application's callbacks, or `destinationPassword`; opens the bridge's endpoint for "
+            "Bandwidth",
             is_secret=True,
         ),
     ] = ()
     bandwidth_account_id: Annotated[
-        Text | None, setting(Applies.LIVE, "id of the Bandwidth account, to hang up and transfer with its API")
+        Text | None, setting(Applies.LIVE, "ID of the Bandwidth account, for hanging up and transferring by its API")
     ] = None
-    bandwidth_client_id: Annotated[Text | None, setting(Applies.LIVE, "client id of an API credential of it")] = None
+    bandwidth_client_id: Annotated[
+        Text | None, setting(Applies.LIVE, "client ID of an API credential of that account")
+    ] = None
     bandwidth_client_secret: Annotated[
         Text | None, setting(Applies.LIVE, "client secret of that credential", is_secret=True)
     ] = None

@@ -16,6 +16,8 @@ class ElksSettings(Section, frozen=True, kw_only=True):
     elks_secret: Annotated[
         tuple[Text, ...],
         setting(
-            Applies.LIVE, "what stands as `?token=` in a number's `voice_start`; opens its endpoint", is_secret=True
+            Applies.LIVE,
+            "`?token=` in a number's `voice_start`; opens the bridge's endpoint for 46elks",
+            is_secret=True,
         ),
     ] = ()

@@ -17,7 +17,8 @@ class ExotelSettings(Section, frozen=True, kw_only=True):
         tuple[Text, ...],
         setting(
             Applies.LIVE,
-            "password in the address that Exotel is given (`wss://exotel:PASSWORD@…`); opens its endpoint",
+            "password in the URL that Exotel is given (`wss://exotel:PASSWORD@…`); opens the bridge's endpoint for "
+            "Exotel",
             is_secret=True,
         ),
     ] = ()

@@ -245,7 +245,7 @@ class Genesys(AudioHookSession):
                 if audio_format is not None:
                     return media, audio_format
         raise BadRequest(
-            "None of the offered media is served; offer PCMU or L16 at 8000 Hz, of channel external alone.",
+            "None of the offered media is supported; offer PCMU or L16 at 8000 Hz, with the channel external only.",
             code="unsupported_format",
             param="parameters.media",
         )

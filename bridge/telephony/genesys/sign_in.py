@@ -57,12 +57,12 @@ def read_signature(
     shown = re.fullmatch(rf"{re.escape(match['label'])}=:([A-Za-z0-9+/=]+):", signatures)
     matches = [hmac.compare_digest(_digest(secret, signed), _bytes_of(shown[1] if shown else "")) for secret in secrets]
     if not any(matches) or not _COMPONENTS <= set(covered) or parameters.get("alg", "hmac-sha256") != "hmac-sha256":
-        raise Forbidden("The signature is not of this request and these secrets.", code="invalid_signature")
+        raise Forbidden("The signature does not match this request and these secrets.", code="invalid_signature")
     if parameters.get("keyid") != headers.get("x-api-key") or len(parameters.get("nonce", "")) < _MIN_NONCE:
-        raise Forbidden("The signature's key or nonce is not right.", code="invalid_signature")
+        raise Forbidden("The signature's key or nonce is wrong.", code="invalid_signature")
     created, expires = (int(parameters.get(name, "0")[:15] or 0) for name in ("created", "expires"))
     if abs(now - created) > _MAX_AGE_S or (expires and expires <= now):
-        raise Forbidden("The signature is not of this time; are the clocks right?", code="expired_signature")
+        raise Forbidden("The signature is too old or too new; are the clocks right?", code="expired_signature")
     return parameters["nonce"]
 
 

@@ -20,18 +20,22 @@ class InfobipSettings(Section, frozen=True, kw_only=True):
 
     infobip_secret: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "what Infobip is given as `customData.token`; opens its endpoint", is_secret=True),
+        setting(
+            Applies.LIVE,
+            "`customData.token` in Infobip's configuration; opens the bridge's endpoint for Infobip",
+            is_secret=True,
+        ),
     ] = ()
     infobip_api_key: Annotated[
-        Text | None, setting(Applies.LIVE, "key of Infobip's API, to hang up with", is_secret=True)
+        Text | None, setting(Applies.LIVE, "key for Infobip's API, for hanging up", is_secret=True)
     ] = None
     infobip_url: Annotated[
-        Text | None, setting(Applies.LIVE, "`https://xxxxx.api.infobip.com` of the account, to hang up at")
+        Text | None, setting(Applies.LIVE, "`https://xxxxx.api.infobip.com` of the account, for hanging up")
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Finds a key without the address that it is for."""
         if (self.infobip_api_key is None) != (self.infobip_url is None):
-            yield Fault("infobip_api_key", "goes together with infobip_url")
+            yield Fault("infobip_api_key", "must be set together with infobip_url")
         if self.infobip_url is not None and not self.infobip_url.startswith(("https://", "http://127.0.0.1")):
             yield Fault("infobip_url", f"must be https://host, got {masked(self.infobip_url)!r}")

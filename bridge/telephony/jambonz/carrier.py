@@ -28,7 +28,7 @@ def _sign_in(host: CarrierHost[JambonzSettings], request: Request, body: bytes, 
     if signature is not None:
         now = time.time()
         if not is_signed(host.settings.jambonz_webhook_secret, signature, body, now=now):
-            raise Forbidden("The signature is not of this body and these secrets.", code="invalid_signature")
+            raise Forbidden("The signature does not match this body and these secrets.", code="invalid_signature")
         shown = f"{JAMBONZ_DIALECT.name} {signed_at(signature)} {hashlib.sha256(body).hexdigest()}"
         host.carrier_calls.replays.require_new(shown, now=now)
     elif password is None:

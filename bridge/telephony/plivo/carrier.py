@@ -41,7 +41,10 @@ def plivo_endpoints(name: str, title: str, *, setting: str, header: str) -> tupl
             secrets_of(host), address_of_request(host, "http", request), signatures, nonce, form if body else None
         )
         if signed is None:
-            message = f"The signature is not of this address and these secrets; is public_url what {title} was told?"
+            message = (
+                "The signature does not match this URL and these secrets; is public_url the address that "
+                f"{title} was given?"
+            )
             raise Forbidden(message, code="invalid_signature")
         host.carrier_calls.replays.require_new(f"{name} {signed}", now=time.time())
 

@@ -14,8 +14,9 @@ class PlivoSettings(Section, frozen=True, kw_only=True):
     title: ClassVar[str] = "telephony: Plivo"
 
     plivo_auth_token: Annotated[
-        tuple[Text, ...], setting(Applies.LIVE, "auth token of a Plivo account; opens its endpoint", is_secret=True)
+        tuple[Text, ...],
+        setting(Applies.LIVE, "auth token of a Plivo account; opens the bridge's endpoint for Plivo", is_secret=True),
     ] = ()
     plivo_auth_id: Annotated[
-        Text | None, setting(Applies.LIVE, "auth id of that account, to hang up with: closing a stream does not")
+        Text | None, setting(Applies.LIVE, "auth ID of that account, for hanging up: closing a stream does not hang up")
     ] = None

@@ -58,7 +58,7 @@ def _sign_in(host: CarrierHost[SinchSettings], request: Request, body: bytes, fi
         now=now,
     )
     if not is_right:
-        raise Forbidden("The signature does not fit the request, its time or the secrets.", code="invalid_signature")
+        raise Forbidden("The signature does not match the request, its time or the secrets.", code="invalid_signature")
     host.carrier_calls.replays.require_new(f"{SINCH_DIALECT.name} {header.rpartition(':')[2].strip()}", now=now)
 
 

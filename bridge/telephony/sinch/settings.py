@@ -20,7 +20,11 @@ class SinchSettings(Section, frozen=True, kw_only=True):
 
     sinch_application_secret: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "secret of a Sinch voice application, in base64; opens its endpoint", is_secret=True),
+        setting(
+            Applies.LIVE,
+            "secret of a Sinch voice application, in base64; opens the bridge's endpoint for Sinch",
+            is_secret=True,
+        ),
     ] = ()
 
     def faults(self, config: "Config") -> Iterator[Fault]:

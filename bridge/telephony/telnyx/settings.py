@@ -15,13 +15,17 @@ class TelnyxSettings(Section, frozen=True, kw_only=True):
 
     telnyx_secret: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "what Telnyx is told as `stream_auth_token`; opens its endpoint", is_secret=True),
+        setting(
+            Applies.LIVE,
+            "`stream_auth_token` in Telnyx's configuration; opens the bridge's endpoint for Telnyx",
+            is_secret=True,
+        ),
     ] = ()
     telnyx_api_key: Annotated[
         Text | None,
         setting(
             Applies.LIVE,
-            "key of Telnyx's API, to hang up and transfer with: closing a stream leaves the caller there",
+            "key for Telnyx's API, for hanging up and transferring: closing a stream leaves the caller on the line",
             is_secret=True,
         ),
     ] = None

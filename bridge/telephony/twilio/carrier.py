@@ -59,7 +59,9 @@ def _require_signature(
     url = address_of_request(host, scheme, request)
     _require_signed(request)
     if not is_signed(secrets, url, request.headers, form):
-        message = "The signature is not of this address and these secrets; is public_url what Twilio was told?"
+        message = (
+            "The signature does not match this URL and these secrets; is public_url the address that Twilio was given?"
+        )
         raise Forbidden(message, code="invalid_signature")
 
 

@@ -20,31 +20,36 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
 
     twilio_auth_token: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "auth token, or signing key, of a Twilio account; opens its endpoint", is_secret=True),
+        setting(
+            Applies.LIVE,
+            "auth token or signing key of a Twilio account; opens the bridge's endpoint for Twilio",
+            is_secret=True,
+        ),
     ] = ()
     twilio_account_sid: Annotated[
         Text | None,
         setting(
-            Applies.LIVE, "SID of that account (`AC…`), to transfer calls with, with the first `twilio_auth_token`"
+            Applies.LIVE, "SID of that account (`AC…`), for transferring calls; used with the first `twilio_auth_token`"
         ),
     ] = None
     twilio_api_url: Annotated[
         Text | None,
         setting(
             Applies.LIVE,
-            "`https://SPACE.signalwire.com/api/laml/2010-04-01`, to transfer SignalWire's calls; unset: Twilio's API",
+            "`https://SPACE.signalwire.com/api/laml/2010-04-01`, for transferring SignalWire's calls; unset: Twilio's "
+            "API",
         ),
     ] = None
     twilio_require_token: Annotated[
-        bool, setting(Applies.LIVE, "ask each Twilio stream for a single-use token as well, as its parameter `token`")
+        bool, setting(Applies.LIVE, "also require a single-use token from each Twilio stream, in its parameter `token`")
     ] = True
 
     twilio_sign_in: Annotated[
         Literal["signature", "token", "either"],
         setting(
             Applies.LIVE,
-            "what opens a stream in Twilio's dialect: Twilio's signature, or a single-use token alone, as "
-            "SignalWire and sipgate's bridge need",
+            "what opens a stream in Twilio's dialect: Twilio's signature, or only a single-use token, as SignalWire "
+            "and sipgate's bridge need",
         ),
     ] = "signature"
 
@@ -54,4 +59,4 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
         if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
             yield Fault("twilio_api_url", f"must be https://host/path, got {masked(url)!r}")
         if self.twilio_auth_token and config.telephony.public_url is None:
-            yield Fault("twilio_auth_token", "needs public_url as well: a signature covers the whole address")
+            yield Fault("twilio_auth_token", "needs public_url as well: a signature covers the whole URL")

@@ -14,6 +14,7 @@ class VobizSettings(Section, frozen=True, kw_only=True):
     title: ClassVar[str] = "telephony: Vobiz"
 
     vobiz_auth_token: Annotated[
-        tuple[Text, ...], setting(Applies.LIVE, "auth token of a Vobiz account; opens its endpoint", is_secret=True)
+        tuple[Text, ...],
+        setting(Applies.LIVE, "auth token of a Vobiz account; opens the bridge's endpoint for Vobiz", is_secret=True),
     ] = ()
-    vobiz_auth_id: Annotated[Text | None, setting(Applies.LIVE, "auth id of that account, to hang up with")] = None
+    vobiz_auth_id: Annotated[Text | None, setting(Applies.LIVE, "auth ID of that account, for hanging up")] = None

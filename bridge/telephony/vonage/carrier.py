@@ -52,7 +52,7 @@ def _require_signed(host: CarrierHost[VonageSettings], request: HTTPConnection) 
     claims = read_jwt(token, signed_hs256(secrets), now=now)
     wanted = host.settings.vonage_application_id
     if wanted is not None and claims.get("application_id") != wanted:
-        raise Forbidden("The token is of another application.", code="invalid_signature")
+        raise Forbidden("The token belongs to another application.", code="invalid_signature")
     shown = f"{VONAGE_DIALECT.name} {claims.get('jti') or token}"
     host.carrier_calls.replays.require_new(shown, now=now, until=ends_at(claims))
     return claims
@@ -67,7 +67,7 @@ def _sign_webhook_in(
 ) -> None:
     given = _require_signed(host, request).get("payload_hash")  # a token for the socket has no hash
     if not (isinstance(given, str) and hmac.compare_digest(given.encode(), _hash_of(body).encode())):
-        raise Forbidden("The signature is not of this body.", code="invalid_signature")
+        raise Forbidden("The signature does not match this body.", code="invalid_signature")
 
 
 def _hash_of(body: bytes) -> str:

@@ -19,14 +19,16 @@ class VonageSettings(Section, frozen=True, kw_only=True):
 
     vonage_signature_secret: Annotated[
         tuple[Text, ...],
-        setting(Applies.LIVE, "signature secret of a Vonage account; opens its endpoint", is_secret=True),
+        setting(
+            Applies.LIVE, "signature secret of a Vonage account; opens the bridge's endpoint for Vonage", is_secret=True
+        ),
     ] = ()
     vonage_application_id: Annotated[
-        Text | None, setting(Applies.LIVE, "id of the Vonage application whose calls are taken; unset: any")
+        Text | None, setting(Applies.LIVE, "ID of the Vonage application whose calls are accepted; unset: any")
     ] = None
     vonage_private_key: Annotated[
         Text | None,
-        setting(Applies.LIVE, "private key (PEM) of that application, to hang up and transfer with", is_secret=True),
+        setting(Applies.LIVE, "private key (PEM) of that application, for hanging up and transferring", is_secret=True),
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:

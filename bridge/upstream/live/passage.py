@@ -76,7 +76,7 @@ class PassedEvents:
                 "type": "info",
                 "event_id": new_id("event"),
                 "code": "session_restored",
-                "message": "The connection to the model was lost; a fork of the stored session goes on.",
+                "message": "The connection to the model was lost; a fork of the stored session continues.",
             }
         )
 

@@ -50,7 +50,7 @@ def live_session(config: SessionConfig, *, model: str, backend_model: str | None
     if backend_model is not None:
         session["delegation"] = {"type": "responses", "responses": {"model": backend_model, **_tools(config)}}
     elif config.tools:
-        raise _refusal("session.tools", "functions need a backend model, which the setting live_backend_model names")
+        raise _refusal("session.tools", "functions need a backend model, set with live_backend_model")
     return session
 
 
@@ -71,21 +71,21 @@ def _tools(config: SessionConfig) -> Body:
 def _require_possible(config: SessionConfig) -> None:
     """Raises ``BadEvent`` for what no Live session can be set to."""
     if config.type == "transcription":
-        raise _refusal("session.type", "a Live session always answers")
+        raise _refusal("session.type", "a Live session always answers by itself")
     if config.output_modalities not in (UNSET, ["audio"]):
-        raise _refusal("session.output_modalities", "a Live session answers in sound")
+        raise _refusal("session.output_modalities", "a Live session answers with sound")
     for name in ("prompt", "include"):
         if getattr(config, name) not in (UNSET, None, []):
-            raise _refusal(f"session.{name}", "a Live session has nothing like it")
+            raise _refusal(f"session.{name}", "Live sessions have no equivalent")
     if config.truncation not in (UNSET, "auto"):
         raise _refusal("session.truncation", "a Live session compacts its context itself")
     audio = config.audio
     if not isinstance(audio, AudioConfig):
         return
     if isinstance(audio.input, AudioInput) and audio.input.turn_detection is None:
-        raise _refusal("session.audio.input.turn_detection", "a Live session has no turns that a client ends")
+        raise _refusal("session.audio.input.turn_detection", "in a Live session, clients do not end turns")
     if isinstance(audio.output, AudioOutput) and audio.output.speed not in (UNSET, 1.0):
-        raise _refusal("session.audio.output.speed", "a Live session speaks at its own speed")
+        raise _refusal("session.audio.output.speed", "the speed of a Live session cannot be set")
 
 
 def _refusal(param: str, why: str) -> BadEvent:
@@ -115,7 +115,7 @@ class RealtimeClient:
         if isinstance(event, _NO_COUNTERPART):
             kind = str(event.__struct_config__.tag)
             raise BadEvent(
-                f"'{kind}' has no counterpart on this upstream, whose sessions have neither turns nor items.",
+                f"'{kind}' has no equivalent on this upstream, whose sessions have neither turns nor items.",
                 code=_UNSUPPORTED,
                 param="type",
             )
@@ -144,18 +144,18 @@ class RealtimeClient:
     def _item(self, item: items.Item) -> list[Body]:
         if isinstance(item, items.FunctionCallOutput):
             if not self._has_backend:
-                raise _refusal("item.type", "without a backend model nobody calls functions")
+                raise _refusal("item.type", "without a backend model, no functions are called")
             self._open_calls.pop(item.call_id, None)
             self._has_outputs = True
             output = {"type": "function_call_output", "call_id": item.call_id, "output": item.output}
             return [{"type": "response.item.create", "item": output}]
         if not isinstance(item, items.Message):
-            raise _refusal("item.type", "a Live session is told messages and outputs of functions")
+            raise _refusal("item.type", "a Live session accepts only messages and outputs of functions")
         text = _text_of(item)
         if item.role == "system":
             return [_append("instructions", text)]
         if item.role == "assistant":
-            raise _refusal("item.role", "what the model has said is its own")
+            raise _refusal("item.role", "only the model itself can add what it said")
         if not self._has_backend:
             return [_append("thinking", f"The user writes: {text}")]
         content = [{"type": "input_text", "text": text}]
@@ -165,7 +165,7 @@ class RealtimeClient:
         asked: Body = {} if wanted is UNSET else msgspec.to_builtins(wanted)
         for name, value in asked.items():
             if name not in ("instructions", "metadata") and (name, value) != ("output_modalities", ["audio"]):
-                raise _refusal(f"response.{name}", "a Live session gives no responses beside its own")
+                raise _refusal(f"response.{name}", "a Live session gives no responses other than its own")
         if self._has_outputs and not self._open_calls:
             self._has_outputs = False
             return [{"type": "response.create"}]
@@ -180,7 +180,7 @@ def _text_of(item: items.Message) -> str:
     texts = []
     for part in item.content:
         if not isinstance(part, items.InputText | items.OutputText):
-            raise _refusal("item.content", "a Live session takes sound from the caller, and text besides")
+            raise _refusal("item.content", "in a Live session, sound comes from the caller; items can only have text")
         texts.append(part.text)
     return " ".join(texts)
 

@@ -57,7 +57,7 @@ class LiveSessions:
         session = self._known.get(our_id)
         if session is None:
             raise UnknownCall(
-                f"No Live session '{our_id[:64]}' is known.", code="session_not_stored", param="session_id"
+                f"No Live session with the ID '{our_id[:64]}' is known.", code="session_not_stored", param="session_id"
             )
         return session
 

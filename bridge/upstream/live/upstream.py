@@ -377,7 +377,7 @@ class LiveUpstream:
 
     async def _reopen(self, managed: ManagedLiveLine) -> OpenedLive:
         """Returns a session that goes on after the line was lost. Raises ``UpstreamError`` if there is none."""
-        ending = managed.ending or UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
+        ending = managed.ending or UpstreamError("The upstream hung up before it was finished.", code="upstream_lost")
         self._figures.lost += 1
         self._opener.lose(managed.target)
         self._log.warning("upstream.lost", code=ending.code, message=ending.message)

@@ -97,7 +97,7 @@ class LiveWebSocketLine:
         if delta is None or delta.type != _DELTA or delta.delta is UNSET:
             body = decode_relayed(text)
             if not isinstance(body, dict):
-                raise BadEvent("The upstream speaks Realtime, and not Live.", code=UPSTREAM_PROTOCOL)
+                raise BadEvent("The upstream speaks Realtime, not Live.", code=UPSTREAM_PROTOCOL)
             self._owner.received(self, body)
             return
         try:

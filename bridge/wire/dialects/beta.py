@@ -224,7 +224,7 @@ class _Translation:
         is_enabled = value.get("enabled", True)
         if not isinstance(is_enabled, bool):
             param = f"{self._prefix}input_audio_transcription.enabled"
-            raise BadEvent("'enabled' is true or false.", param=param)
+            raise BadEvent("'enabled' must be true or false.", param=param)
         if not is_enabled:
             return None
         return {k: v for k, v in value.items() if k != "enabled" and (k, v) != ("language", "auto")}
@@ -265,7 +265,7 @@ class _Translation:
         try:
             return msgspec.convert({} if value is None else value, _Metadata)
         except msgspec.ValidationError:
-            text = f"'metadata' is up to {_MAX_PAIRS} texts of up to 512 characters, under names of up to 64."
+            text = f"'metadata' may have at most {_MAX_PAIRS} values of up to 512 characters, with keys of up to 64."
             raise BadEvent(text, param=f"{self._prefix}metadata") from None
 
 
@@ -279,7 +279,7 @@ def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
 
 def _meant(message: Any, beta: Beta) -> ClientMessage:
     if not isinstance(message, dict):
-        raise BadEvent("An event is a JSON object.")
+        raise BadEvent("An event must be a JSON object.")
     message.pop("timestamp", None)  # the beta reference lets every event have one
     kind = message.get("type")
     translation = _Translation("response." if kind == "response.create" else "session.")
@@ -461,7 +461,7 @@ def _decoded(text: str, encoding: object, path: str) -> str:
     if encoding == "utf-8":
         return text
     if encoding != "base64":
-        raise BadEvent("'encoding' is utf-8 or base64.", param=f"{path}.encoding")
+        raise BadEvent("'encoding' must be utf-8 or base64.", param=f"{path}.encoding")
     try:
         return binascii.a2b_base64(text, strict_mode=True).decode()
     except ValueError:

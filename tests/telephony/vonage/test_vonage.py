@@ -110,7 +110,7 @@ def test_tokens_with_a_key_pair() -> None:
         with pytest.raises(Forbidden):
             read_jwt(wrong, signed_rs256(keys), now=time.time())
     for document in (b"", b"{}", b'{"keys":7}', b'{"keys":[{"kty":"RSA"}]}', b'{"keys":[7]}'):
-        with pytest.raises(ValueError, match="This is no key set"):
+        with pytest.raises(ValueError, match="This is not a key set"):
             read_jwks(document)
 
 
@@ -119,11 +119,11 @@ def test_what_was_shown_once_is_not_good_again() -> None:
     replays = Replays(keep_s=600)
     replays.require_new("a", now=100.0)
     replays.require_new("b", now=100.0)
-    with pytest.raises(BridgeError, match="used before"):
+    with pytest.raises(BridgeError, match="already been used"):
         replays.require_new("a", now=699.0)
     replays.require_new("a", now=701.0)
     replays.require_new("c", now=100.0, until=9000.0)
-    with pytest.raises(BridgeError, match="used before"):
+    with pytest.raises(BridgeError, match="already been used"):
         replays.require_new("c", now=8999.0)
 
 
@@ -144,7 +144,7 @@ def test_what_was_shown_for_a_call_is_for_no_other() -> None:
         if is_good:
             replays.require_new("a", now=101.0, call=call, may_return=may_return)
         else:
-            with pytest.raises(BridgeError, match="used before"):
+            with pytest.raises(BridgeError, match="already been used"):
                 replays.require_new("a", now=101.0, call=call, may_return=may_return)
 
 

@@ -27,7 +27,7 @@ CLIENT, SERVER = REFERENCE.format("client events"), REFERENCE.format("server eve
 FUNCTION = {
     "type": "function",
     "name": "get_weather",
-    "description": "The weather at a place.",
+    "description": "The weather in a place.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
 

@@ -30,7 +30,7 @@ def _row(*, over: Transport = "websocket", dialects: tuple[Dialect, ...] = ("ga"
 ROWS: tuple[Row, ...] = (
     _row(
         id="keys.mint",
-        says="POST /realtime/client_secrets gives a short-lived key, its end and its session.",
+        says="POST /realtime/client_secrets returns a short-lived key, its expiry and its session.",
         source=_SECRETS,
         steps=(_MINTED,),
         is_optional=True,
@@ -44,7 +44,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="keys.minted_in_browser",
-        says="A browser shows its key as a subprotocol, and the subprotocol realtime is selected.",
+        says="A browser can send its key as a subprotocol, and the subprotocol realtime is selected.",
         source=GUIDE.format("WebSocket"),
         steps=(
             _MINTED,
@@ -55,7 +55,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="keys.minted_session",
-        says="The session of a short-lived key has the settings that it was minted with.",
+        says="The session of a short-lived key has the settings with which the key was minted.",
         source=_SECRETS,
         steps=(
             Request(
@@ -72,7 +72,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="keys.beta_mint",
-        says="POST /realtime/sessions gives a flat session with a client_secret.",
+        says="POST /realtime/sessions returns a flat session with a client_secret.",
         source=REFERENCE.format("sessions (beta)"),
         steps=(
             Request(
@@ -128,7 +128,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="calls.no_offer",
-        says="A body that is no SDP is refused with 400 and an error object.",
+        says="A body that is not SDP is refused with 400 and an error object.",
         source=_CALLS,
         steps=(
             Request(
@@ -144,7 +144,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="calls.location_exposed",
-        says="A page of another origin may read Location.",
+        says="A page from another origin may read Location.",
         source="Fetch standard, CORS; @openai/agents-realtime reads it",
         steps=(
             Request(
@@ -161,14 +161,14 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="calls.unknown",
-        says="Attaching to a call that is not there is refused with 404.",
+        says="Attaching to a call that does not exist is refused with 404.",
         source="observed: call_id_not_found",
         steps=(Connect(query={"call_id": "rtc_that_is_not"}, status=404, fields={"error.code": "call_id_not_found"}),),
         is_optional=True,
     ),
     _row(
         id="calls.hang_up_unknown",
-        says="Hanging up a call that is not there is refused with 404.",
+        says="Hanging up a call that does not exist is refused with 404.",
         source=_CALLS,
         steps=(Request("POST", "/realtime/calls/rtc_that_is_not/hangup", (404,), fields=_ERROR),),
         over="webrtc",
@@ -182,7 +182,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="calls.not_there",
-        says="A path that is not there is answered with 404, and no page for people.",
+        says="An unknown path is answered with 404, not with a web page.",
         source=REFERENCE.format("errors"),
         steps=(
             Request("GET", "/realtime/that_is_not", (404,), fields={"error.type": OneOf(("invalid_request_error",))}),

@@ -9,7 +9,7 @@ __all__ = ["ROWS"]
 ROWS: tuple[Row, ...] = (
     Row(
         id="items.create",
-        says="An item is added, then done, with its id and its content.",
+        says="An item is added, then done, with its ID and its content.",
         source=CLIENT,
         steps=(
             say("Hello.", id="item_check_1"),
@@ -32,7 +32,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="items.id_made",
-        says="An item without an id gets one.",
+        says="An item without an ID gets one.",
         source=CLIENT,
         steps=(say("Hello."), Expect("conversation.item.added", {"item.id": ID})),
     ),
@@ -49,7 +49,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="items.root",
-        says="previous_item_id root puts an item first.",
+        says="previous_item_id "root" puts an item first.",
         source=CLIENT,
         steps=(
             *ASKED,
@@ -70,7 +70,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="items.unknown_previous",
-        says="An item behind one that is not there is refused.",
+        says="An item after one that does not exist is refused.",
         source=CLIENT,
         steps=(
             Send(
@@ -96,7 +96,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="items.delete",
-        says="An item can be deleted, and is gone then.",
+        says="An item can be deleted and is then gone.",
         source=CLIENT,
         steps=(
             say("Hello.", id="item_check_1"),
@@ -109,13 +109,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="items.delete_unknown",
-        says="Deleting what is not there is refused.",
+        says="Deleting an item that does not exist is refused.",
         source=CLIENT,
         steps=(Send({"type": "conversation.item.delete", "item_id": "item_that_is_not"}), Refused()),
     ),
     Row(
         id="items.truncate_unknown",
-        says="Truncating what is not there is refused.",
+        says="Truncating an item that does not exist is refused.",
         source=CLIENT,
         steps=(
             Send(

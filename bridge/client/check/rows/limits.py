@@ -15,7 +15,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="limits.large_append",
-        says="One append of 20 s of sound is taken.",
+        says="One append with 20 s of sound is accepted.",
         source=CLIENT,
         steps=(
             *MANUAL,
@@ -27,7 +27,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="limits.instructions",
-        says="Instructions of 20,000 characters are taken.",
+        says="Instructions of 20,000 characters are accepted.",
         source=CLIENT,
         steps=(
             update(instructions="Be brief. " * 2000),

@@ -24,7 +24,7 @@ __all__ = ["ROWS"]
 _REFERENCE = "Live API reference, {}"
 _CLIENT, _SERVER = _REFERENCE.format("client events"), _REFERENCE.format("server events")
 _SESSIONS = _REFERENCE.format("sessions")
-_MEASURED = "third parties' notes against the service"
+_MEASURED = "third parties' notes about the service"
 _NO_KEY = "sk-this-is-no-key-of-anybody"
 _SOCKET = Connect(path="/live/sessions")
 _MUTE = (Send({"type": "session.input_audio.mute"}), Expect("session.input_audio.muted"))
@@ -42,7 +42,7 @@ def _append(kind: str) -> Row:
     """Returns a row for an append. Sound goes in meanwhile, because by that alone a model's time goes on."""
     return _row(
         id=f"live.append_{kind}",
-        says=f"session.{kind}.append is answered by session.{kind}.appended, which names the event and its time.",
+        says=f"session.{kind}.append is answered with session.{kind}.appended, which names the event and its time.",
         source=_CLIENT,
         steps=(
             Send({"type": f"session.{kind}.append", "content": "The caller's name is Ada.", "delegation_id": None}),
@@ -55,14 +55,14 @@ def _append(kind: str) -> Row:
 ROWS: tuple[Row, ...] = (
     _row(
         id="live.silent_first",
-        says="After the upgrade the server says nothing until session.start.",
+        says="After the upgrade the server sends nothing until session.start.",
         source=_SESSIONS,
         steps=(_SOCKET, Never("session.created", 1.0), _start(), Expect("session.started")),
         opens=False,
     ),
     _row(
         id="live.started",
-        says="session.start is answered by session.started with an id, the model, a voice and the default format.",
+        says="session.start is answered with session.started: an ID, the model, a voice and the default format.",
         source=_SESSIONS,
         steps=(
             Expect(
@@ -81,7 +81,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.format_ulaw",
-        says="A session may be in G.711 µ-law, both ways.",
+        says="A session can use G.711 µ-law, both ways.",
         source=_SESSIONS,
         steps=(
             _SOCKET,
@@ -92,7 +92,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.instructions",
-        says="Instructions are those of session.start.",
+        says="The instructions are those of session.start.",
         source=_SESSIONS,
         steps=(
             _SOCKET,
@@ -103,7 +103,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.model_required",
-        says="A session.start without a model is refused by name.",
+        says="A session.start without a model is refused, and the error names the field.",
         source=_SESSIONS,
         steps=(
             _SOCKET,
@@ -117,7 +117,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.strict",
-        says="A Realtime session's field is refused by name.",
+        says="A field of Realtime sessions is refused, and the error names it.",
         source=_MEASURED,
         steps=(
             _SOCKET,
@@ -143,7 +143,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.mute",
-        says="Mute and unmute are answered, each by its event.",
+        says="Mute and unmute are each answered with their event.",
         source=_CLIENT,
         steps=(*_MUTE, Send({"type": "session.input_audio.unmute"}), Expect("session.input_audio.unmuted")),
     ),
@@ -151,7 +151,7 @@ ROWS: tuple[Row, ...] = (
     _append("instructions"),
     _row(
         id="live.commentary",
-        says="What session.commentary.append says can be heard while silence comes in.",
+        says="What session.commentary.append says is spoken while the caller is silent.",
         source=_CLIENT,
         steps=(
             Send({"type": "session.commentary.append", "content": "Say hello to the caller.", "delegation_id": None}),
@@ -160,7 +160,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.transcripts",
-        says="What the caller says comes as session.input_transcript.delta with its time.",
+        says="What the caller says arrives as session.input_transcript.delta with its time.",
         source=_SERVER,
         steps=(
             Speak(until="session.input_transcript.delta", within_s=30),
@@ -169,7 +169,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.answered",
-        says="What the caller says is answered, in sound and as session.output_transcript.delta.",
+        says="What the caller says is answered, as sound and as session.output_transcript.delta.",
         source=_SERVER,
         steps=(
             Speak(until="session.output_transcript.delta", within_s=40, heard_ms=200),
@@ -178,25 +178,25 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.odd_bytes",
-        says="Sound that is no whole number of samples is refused.",
+        says="Sound that is not a whole number of samples is refused.",
         source=_MEASURED,
         steps=(Send({"type": "session.input_audio.append", "audio": "AAAA"}), Refused(("invalid_audio",))),
     ),
     _row(
         id="live.no_json",
-        says="A message that is no JSON is answered by an error, and the session goes on.",
+        says="A message that is not JSON is answered with an error, and the session continues.",
         source=_SERVER,
         steps=(SendRaw("this is no JSON"), Refused(names_event=False), *_MUTE),
     ),
     _row(
         id="live.unknown_type",
-        says="A Realtime event is answered by an error that names the event, and the session goes on.",
+        says="A Realtime event is answered with an error that names the event, and the session continues.",
         source=_SERVER,
         steps=(Send({"type": "input_audio_buffer.commit"}), Refused(), *_MUTE),
     ),
     _row(
         id="live.close",
-        says="session.close is answered by session.closed with its reason and usage, and the socket closes.",
+        says="session.close is answered with session.closed, its reason and usage, and the socket closes.",
         source=_CLIENT,
         steps=(
             Send({"type": "session.close"}),
@@ -206,7 +206,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.attach",
-        says="A sideband that attaches to the session hears its events, and may send its own.",
+        says="A sideband that attaches to the session gets its events and may send its own.",
         source=_REFERENCE.format("sideband"),
         steps=(
             Attach(),
@@ -217,7 +217,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.attach_unknown",
-        says="Attaching to a session that is not there is refused with 404.",
+        says="Attaching to a session that does not exist is refused with 404.",
         source=_REFERENCE.format("sideband"),
         steps=(Connect(path="/live/sessions/live_that_is_not/attach", status=404),),
         opens=False,
@@ -240,7 +240,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.offer",
-        says="POST /live/sessions with an offer is answered with 201, the session's id and an SDP answer.",
+        says="POST /live/sessions with an offer is answered with 201, the session's ID and an SDP answer.",
         source=_SESSIONS,
         steps=(PostOffer(), AnswerFits()),
         opens=False,
@@ -248,7 +248,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _row(
         id="live.no_offer",
-        says="A session over WebRTC whose SDP is none is refused with 400 and an error object.",
+        says="A WebRTC session with an invalid SDP is refused with 400 and an error object.",
         source=_MEASURED,
         steps=(
             Request(

@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         id="responses.item_met_first",
         says="An answer's item is in the conversation before its first delta comes.",
-        source="openai-realtime-api drops deltas of items that it has not met",
+        source="openai-realtime-api drops deltas of items that it does not know",
         steps=(
             *ASKED,
             respond(**TEXT_ONLY),
@@ -94,7 +94,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="responses.usage",
-        says="response.done tells what was used.",
+        says="response.done reports the usage.",
         source=SERVER,
         steps=(
             *ASKED,
@@ -123,7 +123,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="responses.null",
-        says="response.create with response: null is as without it.",
+        says="response.create with response: null is the same as without it.",
         source="semantic-kernel sends it each time",
         steps=(
             update(output_modalities=["text"]),
@@ -155,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="responses.one_at_a_time",
-        says="A second response is refused as long as the first one is made.",
+        says="A second response is refused while the first one is in progress.",
         source=SERVER,
         steps=(
             *ASKED,
@@ -178,13 +178,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="responses.cancel_nothing",
-        says="response.cancel is refused if nothing is being answered.",
+        says="response.cancel is refused if no response is in progress.",
         source=SERVER,
         steps=(Send({"type": "response.cancel"}), Refused(("response_cancel_not_active",))),
     ),
     Row(
         id="responses.function",
-        says="A function that must be called is called, with its name and arguments that are JSON.",
+        says="A function that must be called is called, with its name and with arguments in JSON.",
         source=GUIDE.format("function calling"),
         steps=(
             update(tools=[FUNCTION], tool_choice={"type": "function", "name": FUNCTION["name"]}, **TEXT_ONLY),
@@ -223,7 +223,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="responses.function_output",
-        says="After a function's output the next response says something.",
+        says="After a function's output, the next response says something.",
         source=GUIDE.format("function calling"),
         steps=(
             update(tools=[FUNCTION], tool_choice={"type": "function", "name": FUNCTION["name"]}, **TEXT_ONLY),

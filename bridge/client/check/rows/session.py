@@ -9,7 +9,7 @@ __all__ = ["ROWS"]
 ROWS: tuple[Row, ...] = (
     Row(
         id="session.created",
-        says="The first event is session.created, with an id, the type and the model.",
+        says="The first event is session.created, with an ID, the type and the model.",
         source=SERVER,
         steps=(Expect("session.created", {"session.id": ID, "session.type": "realtime", "session.model": TEXT}),),
         dialects=("ga",),
@@ -34,7 +34,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="session.defaults",
-        says="A session that asks for nothing answers with sound and finds turns by itself.",
+        says="A session without settings answers with sound and detects turns.",
         source=REFERENCE.format("session"),
         steps=(
             Expect(
@@ -50,7 +50,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="session.formats_told",
-        says="The session tells its formats: PCM of 24 kHz both ways.",
+        says="The session reports its formats: PCM at 24 kHz both ways.",
         source=REFERENCE.format("session"),
         steps=(
             Expect(
@@ -66,13 +66,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="session.update",
-        says="session.update is answered by session.updated with the new value.",
+        says="session.update is answered with session.updated and the new value.",
         source=CLIENT,
         steps=(update(instructions="Be brief."), Expect("session.updated", {"session.instructions": "Be brief."})),
     ),
     Row(
         id="session.merge",
-        says="A second update changes what it names and nothing else.",
+        says="A second update changes only what it names.",
         source=CLIENT,
         steps=(
             update(instructions="Be brief."),
@@ -83,7 +83,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="session.deep_merge",
-        says="An update of one setting of audio.input leaves its others.",
+        says="An update of one setting of audio.input leaves the others unchanged.",
         source=CLIENT,
         steps=(
             input_settings(turn_detection={"type": "server_vad", "silence_duration_ms": 700}),
@@ -121,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="session.text_only",
-        says="output_modalities can be text alone.",
+        says="output_modalities can be text only.",
         source=CLIENT,
         steps=(
             update(output_modalities=["text"]),
@@ -151,20 +151,20 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="session.unknown_field",
-        says="A flat session, as beta has it, is refused by name.",
+        says="A flat session, as in beta, is refused, and the error names the field.",
         source="observed: \"Unknown parameter: 'session.voice'.\"",
         steps=(update(voice="alloy"), Refused(("unknown_parameter",), param="session.voice")),
         dialects=("ga",),
     ),
     Row(
         id="session.wrong_kind",
-        says="A setting of the wrong kind is refused, and the error names it.",
+        says="A setting of the wrong type is refused, and the error names it.",
         source=SERVER,
         steps=(update(instructions=7), Refused(("invalid_type", "invalid_value"), param="session.instructions")),
     ),
     Row(
         id="session.refused_whole",
-        says="An update that is refused changes nothing.",
+        says="A refused update changes nothing.",
         source=CLIENT,
         steps=(
             update(instructions="Be brief."),

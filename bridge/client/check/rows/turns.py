@@ -19,7 +19,7 @@ __all__ = ["ROWS"]
 ROWS: tuple[Row, ...] = (
     Row(
         id="turns.vad",
-        says="A spoken turn is found, committed and answered, in the protocol's order.",
+        says="A spoken turn is detected, committed and answered, in the protocol's order.",
         source=GUIDE.format("voice activity detection"),
         steps=(
             Speak(),
@@ -39,7 +39,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.item",
-        says="A spoken turn becomes a user's item with input_audio, whose transcript is there or null.",
+        says="A spoken turn becomes a user item with input_audio, whose transcript is present or null.",
         source=SERVER,
         steps=(
             Speak(),
@@ -58,7 +58,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.create_response_off",
-        says="With create_response false a turn is found and not answered.",
+        says="With create_response false, a turn is detected but not answered.",
         source=GUIDE.format("voice activity detection"),
         steps=(
             input_settings(turn_detection={"type": "server_vad", "create_response": False}),
@@ -70,7 +70,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.manual",
-        says="Without turn detection a turn is what is committed, and answered when that is asked for.",
+        says="Without turn detection, a turn is what is committed, and it is answered on request.",
         source=CLIENT,
         steps=(
             *MANUAL,
@@ -86,14 +86,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.commit_empty",
-        says="A commit of nothing is refused.",
+        says="Committing an empty buffer is refused.",
         source=SERVER,
         steps=(*MANUAL, Send({"type": "input_audio_buffer.commit"}), Refused(("input_audio_buffer_commit_empty",))),
         transports=("websocket",),
     ),
     Row(
         id="turns.clear",
-        says="input_audio_buffer.clear is answered, and what was appended is gone.",
+        says="input_audio_buffer.clear is answered, and what was appended is discarded.",
         source=CLIENT,
         steps=(
             *MANUAL,
@@ -107,7 +107,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.truncate",
-        says="An answer that was spoken can be truncated to what was heard.",
+        says="A spoken answer can be truncated to what was heard.",
         source=CLIENT,
         steps=(
             *SPOKEN,
@@ -138,7 +138,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.transcription",
-        says="With transcription a turn is transcribed, and that tells what it used.",
+        says="With transcription, a turn is transcribed, and its usage is reported.",
         source=GUIDE.format("transcription"),
         steps=(
             input_settings(transcription={"model": "gpt-4o-mini-transcribe"}),
@@ -155,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.ulaw",
-        says="G.711 µ-law is taken, and answered in.",
+        says="G.711 µ-law is accepted, and the answer uses it too.",
         source=REFERENCE.format("session"),
         steps=(
             update(
@@ -176,7 +176,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="turns.alaw",
-        says="G.711 A-law is taken, and answered in.",
+        says="G.711 A-law is accepted, and the answer uses it too.",
         source=REFERENCE.format("session"),
         steps=(
             update(

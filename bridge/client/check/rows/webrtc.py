@@ -9,14 +9,14 @@ __all__ = ["ROWS"]
 ROWS: tuple[Row, ...] = (
     Row(
         id="webrtc.no_deltas",
-        says="Over WebRTC the sound comes on its track alone.",
+        says="Over WebRTC, sound comes only on its track.",
         source=GUIDE.format("WebRTC"),
         steps=(*SPOKEN, Expect("response.done", within_s=40), Never("response.output_audio.delta", 0.2)),
         transports=("webrtc",),
     ),
     Row(
         id="webrtc.playback",
-        says="Playing is told: started once it is heard, and stopped when it ends, behind response.done.",
+        says="Playback is reported: started when it is first heard, and stopped when it ends, after response.done.",
         source=GUIDE.format("WebRTC"),
         steps=(
             *SPOKEN,
@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="webrtc.clear",
-        says="output_audio_buffer.clear stops the sound and is told.",
+        says="output_audio_buffer.clear stops the sound, and that is reported.",
         source=CLIENT,
         steps=(
             *SPOKEN,
@@ -40,14 +40,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="webrtc.hang_up",
-        says="A call that is hung up over HTTP ends for its peer.",
+        says="A call that is hung up over HTTP also ends for its peer.",
         source=REFERENCE.format("calls"),
         steps=(EndCall(),),
         transports=("webrtc",),
     ),
     Row(
         id="sideband.attach",
-        says="A WebSocket that attaches to a call gets session.created, and hears its events.",
+        says="A WebSocket that attaches to a call gets session.created and the call's events.",
         source=GUIDE.format("sideband connections"),
         steps=(
             Attach(),
