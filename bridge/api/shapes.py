@@ -52,7 +52,7 @@ _Model = Annotated[str, _meaning("model of the new session; an `ek_` key may bri
 
 
 class ClientSecret(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
-    """Mints a key for a client."""
+    """A key for clients."""
 
     value: str
     expires_at: int

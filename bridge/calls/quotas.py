@@ -155,7 +155,7 @@ class KeyAllowance(Protocol):
 
 def over_quota(limit: int, what: str, code: str | None) -> OverLimit:
     """Returns the refusal for a key that has as many as it may."""
-    return OverLimit(f"This key already has {limit} {what} already, which is the limit.", code=code)
+    return OverLimit(f"This key already has {limit} {what}, which is the limit.", code=code)
 
 
 def over_allowance(limit: int) -> OverLimit:

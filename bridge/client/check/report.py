@@ -130,7 +130,7 @@ pre {{ overflow-x: auto; background: #8881; padding: .5rem; font-size: .8rem; }}
 <p><strong>{summary}</strong></p>
 <p class=facts>✓ passed: the server did what the row says. ✗ failed: it did something else; the row is open and shows
 what came and what was wanted. – not supported: the server itself says that it does not implement this. · not run.
-Click a row to see ✓ passed: the server did what the row says. ✗ failed: it did something else; the row is open and shows</p>
+Click a row to see where its rule is written, what was sent and what came.</p>
 {rows}
 </html>
 """

@@ -49,7 +49,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         id="items.root",
-        says="previous_item_id "root" puts an item first.",
+        says="previous_item_id root puts an item first.",
         source=CLIENT,
         steps=(
             *ASKED,
