@@ -55,7 +55,7 @@ def test_another_voice_is_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_voice_is_refused(tmp_path: Path, name: str) -> None:
     """The message names the setting and the file."""
     (tmp_path / "vad.onnx").write_bytes(b"no model")
-    with pytest.raises(ConfigError, match=f"is not a hibari voice {tmp_path / name}"):
+    with pytest.raises(ConfigError, match=f"engine_voice: {tmp_path / name} is not a hibari voice"):
         Voice(tmp_path / name)
 
 

@@ -72,7 +72,7 @@ def test_a_changed_model_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     """``engine_whisper`` has to be a model's folder."""
-    with pytest.raises(ConfigError, match=f"has no Whisper model {tmp_path}"):
+    with pytest.raises(ConfigError, match=f"engine_whisper: {tmp_path} has no Whisper model"):
         Whisper(tmp_path)
 
 
