@@ -203,11 +203,11 @@ async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
 async def test_a_stream_without_media_is_no_success(open_daemon: Daemon, carrier: Any, ends: str) -> None:
     """Whoever ends it: nobody could be heard, and the reason says so."""
     player, wire = await connect_carrier(dialling(open_daemon, carrier))
-    await wire.send([*player.start(), *player.press("5")])
+    await wire.send([*player.opening_messages(), *player.key_messages("5")])
     session = await opened(open_daemon)
     async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
         if ends == "caller":
-            await wire.send(player.hang_up())
+            await wire.send(player.hang_up_messages())
             await wire.close()
         else:
             await request("DELETE", f"{open_daemon.url}v1/realtime/calls/{session.info.id}")

@@ -49,7 +49,7 @@ def test_an_answer_is_cut_where_it_was_heard_to(name: str, ticks: int) -> None:
     """The carrier complains of nothing on the way, and plays nothing of the answer behind the cut."""
     carrier: SimulatedCarrier = _PAIRS[name][0]()
     dialect = _PAIRS[name][1]()
-    [started] = _told(dialect, carrier, carrier.start())
+    [started] = _told(dialect, carrier, carrier.opening_messages())
     assert isinstance(started, CallStarted)
     audio = CarrierPlayout(started.output_format, dialect.traits, limit_s=60)
     silent = silence_of(started.output_format)
@@ -61,17 +61,17 @@ def test_an_answer_is_cut_where_it_was_heard_to(name: str, ticks: int) -> None:
         for piece in pieces:
             marks = dialect.encode_mark(piece.mark) if piece.mark else []
             for message in (dialect.encode_sound(piece.sound), *marks):
-                _played(audio, _told(dialect, carrier, carrier.receive(message)), now)
+                _played(audio, _told(dialect, carrier, carrier.receive_bridge_message(message)), now)
         now += _TICK_S
-        frame, said = carrier.play()
+        frame, said = carrier.play_frame()
         heard += frame != silent
         _played(audio, _told(dialect, carrier, said), now)
     cut = audio.clear(now)
     for message in dialect.encode_clear():
-        carrier.receive(message)
+        carrier.receive_bridge_message(message)
     assert cut is not None
     assert abs(cut[1][0].audio_end_ms - 20 * heard) <= 40
-    assert name == "infobip" or carrier.play()[0] == silent
+    assert name == "infobip" or carrier.play_frame()[0] == silent
     assert carrier.complaints == []
 
 
@@ -81,7 +81,7 @@ def _told(dialect: CarrierDialect, carrier: SimulatedCarrier, messages: list[str
     for event in events:
         if isinstance(event, CarrierReply):
             for text in event.messages:
-                carrier.receive(text)
+                carrier.receive_bridge_message(text)
     return [event for event in events if not isinstance(event, CarrierReply)]
 
 

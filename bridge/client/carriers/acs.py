@@ -19,7 +19,7 @@ class AcsCarrier(BufferingCarrier):
         super().__init__(audio_format)
         self._subscription = str(uuid4())
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``AudioMetadata``."""
         metadata = {
             "subscriptionId": self._subscription,
@@ -30,22 +30,22 @@ class AcsCarrier(BufferingCarrier):
         }
         return [text_of({"kind": "AudioMetadata", "audioMetadata": metadata})]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as ``AudioData``."""
         is_silent = not any(sound)
         data = {"Timestamp": "2026-01-01T00:00:00.020Z", "ParticipantRawID": "4:+15550001111", "Data": in_base64(sound)}
         return [text_of({"Kind": "AudioData", "AudioData": {**data, "Silent": is_silent}})]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``DtmfData``."""
         return [text_of({"kind": "DtmfData", "dtmfData": {"data": key}})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes ``AudioData`` or ``StopAudio``."""
         try:
             match json.loads(message):
                 case {"kind": "AudioData", "audioData": {"data": str(data)}, "stopAudio": None}:
-                    self.add(data)
+                    self.buffer_payload(data)
                 case {"kind": "StopAudio", "audioData": None, "stopAudio": {}}:
                     self.buffer.clear()
                 case _:
@@ -54,7 +54,7 @@ class AcsCarrier(BufferingCarrier):
             self.complaints.append(f"unknown message {str(message)[:60]}")
         return []
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns nothing, because there are no marks."""
         return []
 

@@ -43,7 +43,7 @@ class AsteriskCarrier:
         """The number of frames that wait to be played."""
         return self._length
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``MEDIA_START``."""
         fields: dict[str, Any] = {
             "connection_id": "bridge",
@@ -55,15 +55,15 @@ class AsteriskCarrier:
         }
         return [self._say("MEDIA_START", {**fields, "channel_variables": self._variables} if self._is_json else fields)]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as a binary message."""
         return [sound]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns ``DTMF_END``, as for a key that is released."""
         return [self._say("DTMF_END", {"digit": key, "channel_id": self._channel_id})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes sound, or a command."""
         if isinstance(message, bytes):
             return self._media(message)
@@ -83,7 +83,7 @@ class AsteriskCarrier:
             command, _, argument = message.partition(" ")
         return self._command(command, argument)
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Plays a frame.
 
         Returns it with the messages that were queued behind it, and says if the queue is no longer full.
@@ -111,7 +111,7 @@ class AsteriskCarrier:
             said.append(self._say("QUEUE_DRAINED", {"channel_id": self._channel_id}))
         return played + self._silence[len(played) :], said
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns nothing: there is no event for a hang-up, and the socket is closed."""
         return []
 

@@ -34,19 +34,19 @@ class AudioSocketCarrier:
         self._waiting: deque[bytes] = deque()
         self._has_begun = False
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns the frame that says which call this is."""
         return [frame(IDENTITY, self._uuid.bytes)]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as a frame."""
         return [frame(self._kind, sound)]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as a frame."""
         return [frame(DTMF, key.encode())]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes sound or a hang-up. Any other frame, and one of sound without content, ends the call."""
         assert isinstance(message, bytes)
         kind, sound = message[0], message[3:]
@@ -61,7 +61,7 @@ class AudioSocketCarrier:
             self._waiting.append(sound)
         return []
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Plays the frame that came, or silence."""
         if not self._has_begun:  # frames come at their own pace; with one in reserve, none is waited for
             self._has_begun = len(self._waiting) > 1
@@ -71,7 +71,7 @@ class AudioSocketCarrier:
         self.late_frames += self._has_begun
         return self._silence, []
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns nothing: there is no frame for a hang-up, and the socket is closed."""
         return []
 

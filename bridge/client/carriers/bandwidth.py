@@ -31,24 +31,24 @@ class BandwidthCarrier(BufferingCarrier):
             "tracks": [{"name": "inbound", "mediaFormat": media_format}],
         }
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``start``."""
         return [text_of({"eventType": "start", "metadata": self._metadata, "streamParams": self.parameters})]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as ``media``."""
         return [text_of({"eventType": "media", "track": "inbound", "payload": in_base64(sound)})]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns nothing, because the stream has no message for keys."""
         return []
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes ``playAudio`` or ``clear``."""
         try:
             match json.loads(message):
                 case {"eventType": "playAudio", "media": {"contentType": self._type, "payload": str(payload)}}:
-                    self.add(payload)
+                    self.buffer_payload(payload)
                 case {"eventType": "clear"}:
                     self.buffer.clear()
                 case _:
@@ -57,11 +57,11 @@ class BandwidthCarrier(BufferingCarrier):
             self.complaints.append(f"unknown message {str(message)[:60]}")
         return []
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns nothing, because there are no marks."""
         return []
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``."""
         return [text_of({"eventType": "stop", "metadata": self._metadata})]
 

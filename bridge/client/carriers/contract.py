@@ -45,27 +45,27 @@ class SimulatedCarrier(Protocol):
         """The number of frames that were missing when they were due, although more of the same answer came."""
         ...
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns the messages that the carrier sends when it is connected."""
         ...
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the messages for 20 ms of the caller's sound."""
         ...
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the messages for a key that the caller presses."""
         ...
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes a message of the bridge, and returns the answer to it."""
         ...
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Lets 20 ms pass. Returns what the caller hears, and the messages about it for the bridge."""
         ...
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns the messages for the caller's hang-up. The connection is closed after them."""
         ...
 
@@ -96,7 +96,7 @@ class Buffer:
         """The number of marks that wait."""
         return sum(isinstance(item, str) for item in self._items)
 
-    def add(self, sound: bytes) -> None:
+    def add_sound(self, sound: bytes) -> None:
         """Adds sound behind all that waits."""
         if self._gap is not None and self._gap * FRAME_MS < 500:  # a longer pause lies between two answers
             self.late_frames += self._gap
@@ -119,7 +119,7 @@ class Buffer:
         self._gap = None
         return marks
 
-    def play(self) -> tuple[bytes, list[str]]:
+    def play_frame(self) -> tuple[bytes, list[str]]:
         """Plays 20 ms, and returns them with the marks behind what has been played completely."""
         frame, marks = bytearray(), []
         while self._items:
@@ -165,25 +165,25 @@ class BufferingCarrier(ABC):
         return self.buffer.late_frames
 
     @abstractmethod
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns the messages for marks that were reached."""
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Plays a frame, and returns it with the messages for the marks behind it."""
-        frame, marks = self.buffer.play()
-        return frame, self.echo(marks)
+        frame, marks = self.buffer.play_frame()
+        return frame, self.mark_messages(marks)
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns nothing: there is no message for a hang-up, and the socket is closed."""
         return []
 
-    def add(self, payload: object) -> None:
+    def buffer_payload(self, payload: object) -> None:
         """Puts sound in base64 into the buffer. If it is not base64, it is a complaint."""
         sound = out_of_base64(payload)
         if sound is None:
             self.complaints.append(self.no_sound)
         else:
-            self.buffer.add(sound)
+            self.buffer.add_sound(sound)
 
     def next_number(self) -> int:
         """Returns the number of the next message."""

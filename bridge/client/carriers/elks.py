@@ -18,19 +18,19 @@ class ElksCarrier(BufferingCarrier):
         self._call_id = call_id
         self._is_listened_to = self._is_sent_to = False
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``hello``."""
         return [text_of({"t": "hello", "callid": self._call_id, "from": "+15550001111", "to": "+15550002222"})]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as ``audio``, if the bridge listens."""
         return [text_of({"t": "audio", "data": in_base64(sound)})] if self._is_listened_to else []
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns nothing, because there is no message for keys."""
         return []
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes one of its six messages."""
         try:
             match json.loads(message):
@@ -40,11 +40,11 @@ class ElksCarrier(BufferingCarrier):
                     self._is_sent_to = True
                 case {"t": "audio", "data": str(data)}:
                     if self._is_sent_to:
-                        self.add(data)
+                        self.buffer_payload(data)
                     else:
                         self.complaints.append("audio that is ignored")
                 case {"t": "sync"}:
-                    return self.echo(self.buffer.mark("sync"))
+                    return self.mark_messages(self.buffer.mark("sync"))
                 case {"t": "interrupt"}:
                     self.buffer.clear()
                     self._is_sent_to = False
@@ -56,11 +56,11 @@ class ElksCarrier(BufferingCarrier):
             self.complaints.append(f"unknown message {str(message)[:60]}")
         return []
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``sync`` for each mark."""
         return [text_of({"t": mark}) for mark in marks]
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``bye``."""
         return [text_of({"t": "bye", "reason": "hangup", "message": "Call finished"})]
 

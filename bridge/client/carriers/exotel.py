@@ -27,7 +27,7 @@ class ExotelCarrier(BufferingCarrier):
         self._stream_sid = uuid4().hex
         self._spoken = bytearray()
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``connected`` and ``start``."""
         start = {
             "stream_sid": self._stream_sid,
@@ -44,7 +44,7 @@ class ExotelCarrier(BufferingCarrier):
         }
         return [text_of({"event": "connected"}), self._say("start", start)]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns ``media`` every 100 ms."""
         self._spoken += sound
         if len(self._spoken) < self.audio_format.size_of(100):
@@ -53,11 +53,11 @@ class ExotelCarrier(BufferingCarrier):
         self._spoken.clear()
         return [self._say("media", {"chunk": chunk, "timestamp": str(100 * chunk), "payload": payload})]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``."""
         return [self._say("dtmf", {"digit": key, "duration": "160"})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes ``media``, ``mark`` or ``clear``, in the names that ``start`` used."""
         try:
             said = json.loads(message)
@@ -70,9 +70,9 @@ class ExotelCarrier(BufferingCarrier):
                 }:
                     self._play(out_of_base64(media["payload"]) or b"")
                 case {"event": "mark", "mark": {"name": str(name)}}:
-                    return self.echo(self.buffer.mark(name))
+                    return self.mark_messages(self.buffer.mark(name))
                 case {"event": "clear"}:
-                    return self.echo(self.buffer.clear())
+                    return self.mark_messages(self.buffer.clear())
                 case _:
                     raise ValueError
         except (ValueError, KeyError, TypeError):
@@ -85,13 +85,13 @@ class ExotelCarrier(BufferingCarrier):
         elif self.buffer.queued_ms > _MAX_AHEAD_MS:
             self.complaints.append("burst")
         else:
-            self.buffer.add(sound)
+            self.buffer.add_sound(sound)
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``mark`` for each mark."""
         return [self._say("mark", {"name": mark}) for mark in marks]
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``."""
         return [self._say("stop", {"call_sid": self._call_sid, "reason": "callended"})]
 

@@ -45,7 +45,7 @@ class GenesysCarrier(BufferingCarrier):
         self._is_opened = self._is_playing = self._has_left = False
         self._times: list[int] = []
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``open``."""
         participant = {"id": str(uuid4()), "ani": "+15550001111", "aniName": "", "dnis": "+15550002222"}
         return [
@@ -59,18 +59,18 @@ class GenesysCarrier(BufferingCarrier):
             )
         ]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as a binary message, if the session is open."""
         if not self._is_opened or self._has_left:
             return []
         self._bytes += len(sound)
         return [sound]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``."""
         return [self._say("dtmf", digit=key)]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes sound, or a numbered message."""
         if isinstance(message, bytes):
             return self._sound(message)
@@ -110,16 +110,16 @@ class GenesysCarrier(BufferingCarrier):
         elif len(self._times) > _MAX_A_SECOND:
             self.complaints.append("429 too many messages")
         else:
-            self.buffer.add(sound)
+            self.buffer.add_sound(sound)
             if not self._is_playing:
                 self._is_playing = True
                 return [self._say("playback_started")]
         return []
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Plays a frame. Returns it with a ping now and then, and with a message if all has been played."""
         self._ticks += 1
-        frame, _ = self.buffer.play()
+        frame, _ = self.buffer.play_frame()
         said: list[str | bytes] = []
         if self._is_opened and not self._has_left:
             if self._is_playing and not self.buffer.queued_ms:
@@ -132,11 +132,11 @@ class GenesysCarrier(BufferingCarrier):
                 self._pings.append(self._number)
         return frame, said
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns nothing, because there are no marks."""
         return []
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``close``."""
         if self._has_left:
             return []

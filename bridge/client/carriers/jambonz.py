@@ -26,7 +26,7 @@ class JambonzCarrier(BufferingCarrier):
         self.parameters = metadata
         self._call_sid = call_sid
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns the call's attributes, together with the metadata."""
         call = {
             "sampleRate": self.audio_format.rate_hz,
@@ -41,18 +41,18 @@ class JambonzCarrier(BufferingCarrier):
         }
         return [text_of({**call, **self.parameters})]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as a binary message."""
         return [sound]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``, with its duration in RTP units."""
         return [text_of({"event": "dtmf", "dtmf": key, "duration": "1600"})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes sound, or a command."""
         if isinstance(message, bytes):
-            self.buffer.add(message)
+            self.buffer.add_sound(message)
             return []
         try:
             match json.loads(message):
@@ -68,19 +68,19 @@ class JambonzCarrier(BufferingCarrier):
         self.complaints.append(f"unknown command {message[:60]}")
         return []
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Plays a frame if there is enough sound, and else waits for more."""
         if self.buffer.queued_ms < _PREBUFFER_MS:
             return silence_of(self.answer_format), []
-        return super().play()
+        return super().play_frame()
 
     def _mark(self, name: str) -> list[str | bytes]:
         if self.buffer.marks >= _MAX_MARKS:
             self.complaints.append("too many marks")
             return []
-        return self.echo(self.buffer.mark(name))
+        return self.mark_messages(self.buffer.mark(name))
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``mark`` for each mark."""
         return self._tell(marks, "playout")
 

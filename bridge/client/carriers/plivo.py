@@ -33,7 +33,7 @@ class PlivoCarrier(BufferingCarrier):
         self._call_id = call_id
         self._stream_id = str(uuid4())
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``start``, which is the first message."""
         start = {
             "callId": self._call_id,
@@ -47,17 +47,17 @@ class PlivoCarrier(BufferingCarrier):
             text_of({"event": "start", "sequenceNumber": self.next_number(), "start": start, "extra_headers": headers})
         ]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as ``media``."""
         chunk = self.next_chunk()
         media = {"track": "inbound", "timestamp": str(chunk * FRAME_MS), "chunk": chunk, "payload": in_base64(sound)}
         return [self._say("media", media=media, extra_headers=self.extra_headers)]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``."""
         return [self._say("dtmf", dtmf={"track": "inbound", "digit": key}, extra_headers=self.extra_headers)]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes ``playAudio``, ``checkpoint``, ``clearAudio`` or ``sendDTMF``."""
         try:
             match json.loads(message):
@@ -67,7 +67,7 @@ class PlivoCarrier(BufferingCarrier):
                 }:
                     return self._play(str(p), len(message))
                 case {"event": "checkpoint", "streamId": self._stream_id, "name": str(name)}:
-                    return self.echo(self.buffer.mark(name))
+                    return self.mark_messages(self.buffer.mark(name))
                 case {"event": "clearAudio", "streamId": self._stream_id}:
                     self.buffer.clear()  # the checkpoints in it are not answered
                     return [text_of({"event": "clearedAudio", "streamId": self._stream_id})]
@@ -89,14 +89,14 @@ class PlivoCarrier(BufferingCarrier):
         elif self.buffer.queued_ms > _MAX_QUEUED_MS:
             self.complaints.append("queue full")
         else:
-            self.add(payload)
+            self.buffer_payload(payload)
         return []
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``playedStream`` for each mark."""
         return [text_of({"event": "playedStream", "streamId": self._stream_id, "name": mark}) for mark in marks]
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``, if the carrier has such a message."""
         return [self._say("stop", reason="hangup")] if self.has_stop else []
 
@@ -118,7 +118,7 @@ class VobizCarrier(PlivoCarrier):
         self.has_hung_up = event == "stop"
         return self.has_hung_up
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``playedStream`` for each mark, with nothing but its name."""
         return [text_of({"event": "playedStream", "name": mark}) for mark in marks]
 

@@ -31,7 +31,7 @@ class SinchCarrier(BufferingCarrier):
         self._is_answered = False
         self._silent_ticks = 0
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``connect``."""
         return [
             text_of(
@@ -47,21 +47,21 @@ class SinchCarrier(BufferingCarrier):
             )
         ]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as a binary message, if the call was answered."""
         return [sound] if self._is_answered else []
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns nothing, because there is no message for keys."""
         return []
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes sound, or a command."""
         self._silent_ticks = 0
         if isinstance(message, bytes):
             if not self._is_answered or len(message) % 2:
                 self.complaints.append("sound before the answer" if not self._is_answered else "half a sample")
-            self.buffer.add(message)
+            self.buffer.add_sound(message)
             if self.answer_format.size_of(self.buffer.queued_ms) > _MAX_BYTES:
                 self.complaints.append("buffer full: the oldest is dropped")
             return []
@@ -82,13 +82,13 @@ class SinchCarrier(BufferingCarrier):
                 self.complaints.append(f"unknown command {message[:60]}")
         return []
 
-    def play(self) -> tuple[bytes, list[str | bytes]]:
+    def play_frame(self) -> tuple[bytes, list[str | bytes]]:
         """Plays a frame. After a minute in which nothing has come the call ends."""
         self._silent_ticks += 1
         self.has_hung_up = self.has_hung_up or self._silent_ticks > _SILENT_TICKS
-        return super().play()
+        return super().play_frame()
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns nothing, because there are no marks."""
         return []
 

@@ -43,7 +43,7 @@ class TelnyxCarrier(BufferingCarrier):
         self._parameters = parameters
         self._encoding = encoding
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``connected`` and ``start``."""
         rate_hz = self.audio_format.rate_hz
         start = {
@@ -59,7 +59,7 @@ class TelnyxCarrier(BufferingCarrier):
         }
         return [text_of({"event": "connected", "version": "1.0.0"}), self._say("start", {"start": start})]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as ``media``."""
         chunk = self.next_chunk()
         media = {
@@ -70,25 +70,25 @@ class TelnyxCarrier(BufferingCarrier):
         }
         return [self._say("media", {"media": media})]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``."""
         return [self._say("dtmf", {"occurred_at": "2026-01-01T10:00:00.000001Z", "dtmf": {"digit": key}})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes ``media``, ``mark`` or ``clear``. Every other message is answered by ``error``."""
         try:
             match json.loads(message):
                 case {"event": "media", "media": {"payload": str(payload)}}:
                     return self._media(payload)
                 case {"event": "mark", "mark": {"name": str(name)}}:
-                    return self.echo(self.buffer.mark(name))
+                    return self.mark_messages(self.buffer.mark(name))
                 case {"event": "clear"}:
-                    return self.echo(self.buffer.clear())
+                    return self.mark_messages(self.buffer.clear())
         except ValueError:
             pass
         return [self._complain(100003, "malformed_frame")]
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``."""
         return [self._say("stop", {"stop": {"user_id": "u-1", "call_control_id": self._call_control_id}})]
 
@@ -98,7 +98,7 @@ class TelnyxCarrier(BufferingCarrier):
             return [self._complain(100004, "invalid_media")]
         if not _MIN_MS <= self.answer_format.ms_of(len(sound)) <= _MAX_MS:
             return [self._complain(100003, "malformed_frame")]
-        self.buffer.add(sound)
+        self.buffer.add_sound(sound)
         return []
 
     def _complain(self, code: int, title: str) -> str:
@@ -106,7 +106,7 @@ class TelnyxCarrier(BufferingCarrier):
         complaint = {"code": code, "title": title, "detail": ""}
         return text_of({"event": "error", "stream_id": self._stream_id, "payload": complaint})
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``mark`` for each mark."""
         return [self._say("mark", {"mark": {"name": mark}}) for mark in marks]
 

@@ -46,7 +46,7 @@ class TwilioCarrier(BufferingCarrier):
         self.buffer.clear()
         self._number = self._chunk = 0
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``connected`` and ``start``."""
         return [
             text_of({"event": "connected", "protocol": "Call", "version": "1.0.0"}),
@@ -63,7 +63,7 @@ class TwilioCarrier(BufferingCarrier):
             "customParameters": self.parameters,
         }
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as ``media``."""
         chunk = self.next_chunk()
         media = {
@@ -74,11 +74,11 @@ class TwilioCarrier(BufferingCarrier):
         }
         return [self.say("media", media)]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``."""
         return [self.say("dtmf", {"track": "inbound_track", "digit": key})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes ``media``, ``mark`` or ``clear``, each with exactly its fields."""
         if isinstance(message, bytes):
             self.complaints.append("31950 binary")
@@ -97,27 +97,27 @@ class TwilioCarrier(BufferingCarrier):
             case "media" if self.buffer.queued_ms > _MAX_QUEUED_MS:
                 self.complaints.append("31931")
             case "media":
-                self.add(said["media"]["payload"])
+                self.buffer_payload(said["media"]["payload"])
             case "mark":
                 return self.set_mark(said["mark"]["name"])
             case "clear":
-                return self.echo(self.buffer.clear())
+                return self.mark_messages(self.buffer.clear())
             case _:
                 self.hear_word(said)
         return []
 
     def set_mark(self, name: str) -> list[str | bytes]:
         """Sets a mark behind all that waits."""
-        return self.echo(self.buffer.mark(name))
+        return self.mark_messages(self.buffer.mark(name))
 
     def hear_word(self, said: dict[str, Any]) -> None:
         """Takes a message that only some carriers with this dialect know."""
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``."""
         return [self.say("stop", {"accountSid": _ACCOUNT, "callSid": self.call_sid})]
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``mark`` for each mark."""
         return [self.say("mark", {"name": mark}) for mark in marks]
 
@@ -135,7 +135,7 @@ class SignalWireCarrier(TwilioCarrier):
 
     fields = {**_FIELDS, "dtmf": ({"event", "streamSid", "dtmf"}, "dtmf", {"digit"})}
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``connected`` and ``start``."""
         return [
             text_of({"event": "connected", "protocol": "Call", "version": "0.2.0"}),
@@ -147,7 +147,7 @@ class SignalWireCarrier(TwilioCarrier):
         media_format = {"encoding": encoding, "sampleRate": self.audio_format.rate_hz, "channels": 1}
         return {**super()._start(), "mediaFormat": media_format}
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``dtmf``, with how long it was pressed."""
         return [self.say("dtmf", {"digit": key, "duration": 160})]
 
@@ -155,7 +155,7 @@ class SignalWireCarrier(TwilioCarrier):
         """Takes ``dtmf``."""
         self.keys += said["dtmf"]["digit"]
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``, which has no body."""
         return [text_of({"event": "stop", "sequenceNumber": str(self.next_number())})]
 
@@ -187,12 +187,12 @@ class SipgateCarrier(TwilioCarrier):
             "customParameters": {**self.parameters, **of_sip},
         }
 
-    def add(self, payload: object) -> None:
+    def buffer_payload(self, payload: object) -> None:
         """Adds sound to the queue. If the queue is full, the sound is dropped."""
         if self.buffer.queued_ms >= self._MAX_FRAMES * FRAME_MS:
             self.complaints.append("queue full, frame dropped")
         else:
-            super().add(payload)
+            super().buffer_payload(payload)
 
     def set_mark(self, name: str) -> list[str | bytes]:
         """Sets a mark. If there are too many, it is dropped without a message."""
@@ -202,7 +202,7 @@ class SipgateCarrier(TwilioCarrier):
         """Takes ``stop``."""
         self.has_hung_up = True
 
-    def hang_up(self) -> list[str | bytes]:
+    def hang_up_messages(self) -> list[str | bytes]:
         """Returns ``stop``, whose number is empty."""
         content = {"accountSid": _ACCOUNT, "callSid": self.call_sid}
         return [text_of({"event": "stop", "sequenceNumber": "", "streamSid": self.stream_sid, "stop": content})]
@@ -249,7 +249,7 @@ class _TwimlWire:
         self.streams += 1
         parameters = {**self._twiml.parameters, **self._dialling.parameters}
         self._carrier.begin_stream(f"MZ{secrets.token_hex(16)}", parameters)
-        await self._wire.send(self._carrier.start())
+        await self._wire.send(self._carrier.opening_messages())
         return True
 
     async def close(self) -> None:

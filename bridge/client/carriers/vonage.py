@@ -39,19 +39,19 @@ class VonageCarrier(BufferingCarrier):
         self._content_type = content_type
         self._payloads: dict[str, Any] = {}
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """Returns ``websocket:connected``, with the headers in the same object."""
         return [text_of({"event": "websocket:connected", "content-type": self._content_type, **self.parameters})]
 
-    def speak(self, sound: bytes) -> list[str | bytes]:
+    def audio_messages(self, sound: bytes) -> list[str | bytes]:
         """Returns the caller's sound as a binary message."""
         return [sound]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def key_messages(self, key: str) -> list[str | bytes]:
         """Returns the key as ``websocket:dtmf``."""
         return [text_of({"event": "websocket:dtmf", "digit": key, "duration": 260})]
 
-    def receive(self, message: str | bytes) -> list[str | bytes]:
+    def receive_bridge_message(self, message: str | bytes) -> list[str | bytes]:
         """Takes a frame, or an action. After a frame of another size it takes no more."""
         if isinstance(message, bytes):
             if len(message) != self.answer_format.size_of(FRAME_MS):
@@ -60,7 +60,7 @@ class VonageCarrier(BufferingCarrier):
             elif self.buffer.queued_ms >= _MAX_QUEUED * FRAME_MS:
                 self.complaints.append("buffer full")
             else:
-                self.buffer.add(message)
+                self.buffer.add_sound(message)
             return []
         try:
             said = json.loads(message)
@@ -72,13 +72,13 @@ class VonageCarrier(BufferingCarrier):
         elif action == "notify":
             number = str(self.next_number())
             self._payloads[number] = said["payload"]
-            return self.echo(self.buffer.mark(number))
+            return self.mark_messages(self.buffer.mark(number))
         else:
             self.buffer.clear()  # the marks in it are not answered
             return [text_of({"event": "websocket:cleared"})]
         return []
 
-    def echo(self, marks: list[str]) -> list[str | bytes]:
+    def mark_messages(self, marks: list[str]) -> list[str | bytes]:
         """Returns ``websocket:notify`` for each mark, with the payload that came."""
         return [text_of({"event": "websocket:notify", "payload": self._payloads.pop(mark)}) for mark in marks]
 

@@ -51,7 +51,7 @@ class _Monitor(GenesysCarrier):
         self.continued: list[Any] = []
         self._conversation = str(uuid4()) if not is_probe else "00000000-0000-0000-0000-000000000000"
 
-    def start(self) -> list[str | bytes]:
+    def opening_messages(self) -> list[str | bytes]:
         """``open``."""
         participant = {"id": str(uuid4()), "ani": "+15550001111", "aniName": "", "dnis": "+15550002222"}
         return [
@@ -86,13 +86,13 @@ async def _connected(daemon: Daemon, monitor: _Monitor, query: str = "") -> Asyn
 
     async def read() -> None:
         while (message := await wire.receive()) is not None:
-            await wire.send(monitor.receive(message))
+            await wire.send(monitor.receive_bridge_message(message))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(read())
-        await wire.send(monitor.start())
+        await wire.send(monitor.opening_messages())
         yield wire
-        await wire.send(monitor.hang_up())
+        await wire.send(monitor.hang_up_messages())
         await wire.close()
 
 

@@ -160,15 +160,15 @@ def test_heartbeat() -> None:
             """Nothing is kept."""
 
     carrier = SinchCarrier("c", 16_000, {})
-    carrier.receive('{"command":"answer"}')
+    carrier.receive_bridge_message('{"command":"answer"}')
     line = CarrierLine(_dialect(), Kept())
     for tick in range(200 * 50):
         line.beat(100.0 + tick / 50)
         for message in [message for messages in sent[-1:] for message in messages if tick % 1000 == 0]:
-            carrier.receive(message)
-        carrier.play()
+            carrier.receive_bridge_message(message)
+        carrier.play_frame()
     assert sent == [['{"command":"heartbeat"}']] * 10
     assert (carrier.has_hung_up, carrier.complaints) == (False, [])
     for _ in range(3001):
-        carrier.play()
+        carrier.play_frame()
     assert carrier.has_hung_up
