@@ -28,11 +28,11 @@ class Phone:
 
     async def read(self) -> None:
         """Takes what the bridge says, and answers it."""
-        while (message := await self.wire.receive()) is not None:
+        while (message := await self.wire.receive_message()) is not None:
             self.messages += 1
             if self.on_message is not None:
                 self.on_message(message)
-            await self.wire.send(self.carrier.receive_bridge_message(message))
+            await self.wire.send_messages(self.carrier.receive_bridge_message(message))
             if self.carrier.has_hung_up:
                 break
         self.ended.set()
@@ -44,16 +44,16 @@ class Phone:
         ``sound`` is what the caller says, in the carrier's format.
         """
         heard, said = self.carrier.play_frame()
-        await self.wire.send([*self.carrier.audio_messages(sound), *said])
+        await self.wire.send_messages([*self.carrier.audio_messages(sound), *said])
         return heard
 
     async def press(self, key: str) -> None:
         """Presses a key on the caller's telephone."""
-        await self.wire.send(self.carrier.key_messages(key))
+        await self.wire.send_messages(self.carrier.key_messages(key))
 
     async def hang_up(self) -> None:
         """Hangs up, as the caller does."""
-        await self.wire.send(self.carrier.hang_up_messages())
+        await self.wire.send_messages(self.carrier.hang_up_messages())
         await self.wire.close()
 
 
@@ -65,7 +65,7 @@ async def dial(dialling: Dialling) -> AsyncIterator[Phone]:
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(phone.read())
         try:
-            await wire.send(carrier.opening_messages())
+            await wire.send_messages(carrier.opening_messages())
             yield phone
         finally:
             await phone.hang_up()

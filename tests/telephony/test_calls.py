@@ -203,11 +203,11 @@ async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
 async def test_a_stream_without_media_is_no_success(open_daemon: Daemon, carrier: Any, ends: str) -> None:
     """Whoever ends it: nobody could be heard, and the reason says so."""
     player, wire = await connect_carrier(dialling(open_daemon, carrier))
-    await wire.send([*player.opening_messages(), *player.key_messages("5")])
+    await wire.send_messages([*player.opening_messages(), *player.key_messages("5")])
     session = await opened(open_daemon)
     async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
         if ends == "caller":
-            await wire.send(player.hang_up_messages())
+            await wire.send_messages(player.hang_up_messages())
             await wire.close()
         else:
             await request("DELETE", f"{open_daemon.url}v1/realtime/calls/{session.info.id}")
@@ -252,7 +252,7 @@ async def test_no_message_ends_a_call(open_daemon: Daemon, carrier: Any) -> None
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
         for message in row.garbage:
-            await caller.phone.wire.send([message])
+            await caller.phone.wire.send_messages([message])
         await until(open_daemon, lambda: figures(session)["faults"] >= row.faults, "count of the garbage")
         heard = figures(session)["messages"]
         await until(open_daemon, lambda: figures(session)["messages"] > heard, "sound behind the garbage")
@@ -265,7 +265,7 @@ async def test_asterisk_may_send_media_first(open_daemon: Daemon) -> None:
     where = dialling(open_daemon, "asterisk")
     _, wire = await connect_carrier(where)
     tone = bytes(range(160))
-    await wire.send([tone, tone, "MEDIA_START channel_id:pbx-1.1 format:ulaw", tone])
+    await wire.send_messages([tone, tone, "MEDIA_START channel_id:pbx-1.1 format:ulaw", tone])
     session = await opened(open_daemon)
     await until(open_daemon, lambda: figures(session)["messages"] == 2, "sound of before and after")
     assert figures(session)["faults"] == 0
@@ -468,11 +468,11 @@ async def test_xoff_is_obeyed(open_daemon: Daemon, short_pcm: bytes) -> None:
         caller.phone.on_message = note
         caller.say(short_pcm)
         await caller.wait(lambda: len(sent_at) >= 5, "beginning of the answer")
-        await caller.phone.wire.send(['{"event":"MEDIA_XOFF","channel_id":"x"}'])
+        await caller.phone.wire.send_messages(['{"event":"MEDIA_XOFF","channel_id":"x"}'])
         stopped_at = loop.time()
         await caller.wait(lambda: loop.time() > stopped_at + 0.7, "pause")
         assert [at for at in sent_at if at > stopped_at + 0.1] == []
-        await caller.phone.wire.send(['{"event":"MEDIA_XON","channel_id":"x"}'])
+        await caller.phone.wire.send_messages(['{"event":"MEDIA_XON","channel_id":"x"}'])
         await caller.hear_answer()
     answer = from_telephone(bytes(sent), caller.answer_format)
     assert match(answer, resample(samples_of(short_pcm), 24_000, 8000)).correlation > 0.95

@@ -51,7 +51,7 @@ async def _line(daemon: Daemon, carrier: str, key: str, call: str) -> AsyncItera
     url = f"{daemon.url.replace('http', 'ws', 1)}v1/telephony/{carrier}?token={key}"
     headers = {"Authorization": f"Bearer {key}", "x-ms-call-connection-id": call}
     wire = await open_socket(url, headers=headers)
-    await wire.send([_start(carrier, call)])
+    await wire.send_messages([_start(carrier, call)])
     try:
         yield wire
     finally:
@@ -134,13 +134,13 @@ async def test_a_claimed_id_keeps_nobody_out(serve_with: ServeWith, incoming_wai
             claimed = [session.info.id for session in daemon.registry.sessions]
             async with _line(daemon, "telnyx", new_token(daemon, "call-1"), "call-1"):
                 async with asyncio.timeout(_LIMIT_S):
-                    while await thief.receive() is not None:
+                    while await thief.receive_message() is not None:
                         pass
                 await until(daemon, lambda: there() == 1, "call")
                 assert [session.info.id for session in daemon.registry.sessions if session.info.id in claimed] == []
                 async with _line(daemon, "telnyx", new_token(daemon), "call-1") as again:
                     async with asyncio.timeout(_LIMIT_S):
-                        while await again.receive() is not None:
+                        while await again.receive_message() is not None:
                             pass
                 assert there() == 1
         assert calls.refused == {"telnyx.call_taken": 1}
@@ -153,7 +153,7 @@ async def test_a_claimed_id_that_was_hung_up_is_still_taken(serve_with: ServeWit
             async with _line(daemon, "plivo", key, "call-1") as wire:
                 if count:
                     async with asyncio.timeout(_LIMIT_S):
-                        while await wire.receive() is not None:
+                        while await wire.receive_message() is not None:
                             pass
                 else:
                     await _hang_up(daemon, await opened(daemon))

@@ -83,11 +83,11 @@ class _TcpWire:
         self._splitter = Splitter()
         self._frames: list[bytes] = []
 
-    async def send(self, messages: list[str | bytes]) -> None:
+    async def send_messages(self, messages: list[str | bytes]) -> None:
         if not self._writer.is_closing():
             self._writer.write(b"".join(message for message in messages if isinstance(message, bytes)))
 
-    async def receive(self) -> bytes | None:
+    async def receive_message(self) -> bytes | None:
         try:
             while not self._frames:
                 data = await self._reader.read(65_536)

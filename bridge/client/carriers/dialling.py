@@ -85,11 +85,11 @@ _ENDPOINTS = {"signalwire": "twilio", "sipgate": "twilio"}
 class Wire(Protocol):
     """The connection that carries a carrier's messages."""
 
-    async def send(self, messages: list[str | bytes]) -> None:
+    async def send_messages(self, messages: list[str | bytes]) -> None:
         """Sends the messages. If the wire is down, it does nothing."""
         ...
 
-    async def receive(self) -> str | bytes | None:
+    async def receive_message(self) -> str | bytes | None:
         """Returns the next message; None if the wire is down."""
         ...
 
@@ -122,13 +122,13 @@ class SocketWire:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    async def send(self, messages: list[str | bytes]) -> None:
+    async def send_messages(self, messages: list[str | bytes]) -> None:
         """Sends each message as a WebSocket message."""
         with suppress(ConnectionClosed):
             for message in messages:
                 await self.connection.send(message)
 
-    async def receive(self) -> str | bytes | None:
+    async def receive_message(self) -> str | bytes | None:
         """Returns the next message; None if the socket is closed."""
         try:
             return await self.connection.recv()

@@ -220,13 +220,13 @@ class _TwimlWire:
         self._wire = wire
         self._has_hung_up = False
 
-    async def send(self, messages: list[str | bytes]) -> None:
+    async def send_messages(self, messages: list[str | bytes]) -> None:
         """Sends the messages on the stream that there is."""
-        await self._wire.send(messages)
+        await self._wire.send_messages(messages)
 
-    async def receive(self) -> str | bytes | None:
+    async def receive_message(self) -> str | bytes | None:
         """Returns the next message; None if the call is over."""
-        while (message := await self._wire.receive()) is None:
+        while (message := await self._wire.receive_message()) is None:
             if self._has_hung_up or self._twiml.redirect is None or not await self._go_on(self._twiml.redirect):
                 return None
         return message
@@ -249,7 +249,7 @@ class _TwimlWire:
         self.streams += 1
         parameters = {**self._twiml.parameters, **self._dialling.parameters}
         self._carrier.begin_stream(f"MZ{secrets.token_hex(16)}", parameters)
-        await self._wire.send(self._carrier.opening_messages())
+        await self._wire.send_messages(self._carrier.opening_messages())
         return True
 
     async def close(self) -> None:

@@ -51,7 +51,7 @@ class _Pbx:
         if not self._starts:
             await connection.close()
             return
-        await phone.wire.send(carrier.opening_messages())
+        await phone.wire.send_messages(carrier.opening_messages())
         async with asyncio.TaskGroup() as tasks:
             living = tasks.create_task(caller.live())
             await phone.read()

@@ -85,14 +85,14 @@ async def _connected(daemon: Daemon, monitor: _Monitor, query: str = "") -> Asyn
     wire = await open_socket(f"{daemon.url.replace('http', 'ws', 1).rstrip('/')}{path}", headers=headers)
 
     async def read() -> None:
-        while (message := await wire.receive()) is not None:
-            await wire.send(monitor.receive_bridge_message(message))
+        while (message := await wire.receive_message()) is not None:
+            await wire.send_messages(monitor.receive_bridge_message(message))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(read())
-        await wire.send(monitor.opening_messages())
+        await wire.send_messages(monitor.opening_messages())
         yield wire
-        await wire.send(monitor.hang_up_messages())
+        await wire.send_messages(monitor.hang_up_messages())
         await wire.close()
 
 
@@ -103,7 +103,7 @@ def _interleaved(external: bytes, internal: bytes) -> bytes:
 async def _say(wire: SocketWire, both: bytes) -> None:
     """In frames of 20 ms, and then the silence by which a turn is known to be over."""
     for at in range(0, len(both) + 320 * 60, 320):
-        await wire.send([both[at : at + 320] or silence_of(G711_ULAW) * 2])
+        await wire.send_messages([both[at : at + 320] or silence_of(G711_ULAW) * 2])
 
 
 @pytest.mark.parametrize(("query", "channel"), [("", 0), ("?channel=internal", 1)])
