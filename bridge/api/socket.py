@@ -281,7 +281,7 @@ class SocketSink:
         if not self._protocol.close_sent and not self._transport.is_closing():
             self._transport.write(message.frame)
 
-    def write(self, messages: list[str | bytes]) -> None:
+    def write_messages(self, messages: list[str | bytes]) -> None:
         """Writes messages of this socket alone, text or binary, at once, unless it is closing."""
         if not self._protocol.close_sent and not self._transport.is_closing():
             frames = [

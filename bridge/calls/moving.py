@@ -24,7 +24,7 @@ Receive = Callable[[], Awaitable[str | bytes | None]]
 class CarrierConnection(Protocol):
     """The bridge's end of a carrier's connection. Its methods never wait and never raise."""
 
-    def write(self, messages: list[str | bytes]) -> None:
+    def write_messages(self, messages: list[str | bytes]) -> None:
         """Sends messages at once."""
         ...
 

@@ -68,7 +68,7 @@ async def _up(
 async def _down(there: ClientConnection, connection: CarrierConnection, timeout_s: float) -> None:
     try:
         while True:
-            connection.write([await there.recv()])
+            connection.write_messages([await there.recv()])
             async with asyncio.timeout(timeout_s):
                 while connection.buffered_bytes > _MAX_BUFFERED_BYTES:  # noqa: ASYNC110  # it has no event for that
                     await asyncio.sleep(_LOOK_S)

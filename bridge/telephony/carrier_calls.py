@@ -276,7 +276,7 @@ class CarrierCalls:
 
         def answered(call: CarrierCall) -> CarrierLeg:
             del self._ringing[key]
-            line.write(line.dialect.encode_answer())
+            line.write_messages(line.dialect.encode_answer())
             leg = self._new_leg(key, line, started, call)
             leg.connect(line)
             return leg
@@ -358,7 +358,7 @@ class CarrierCalls:
                         first.append(message)
                     for event in line.dialect.decode_message(message):
                         if isinstance(event, CarrierReply):
-                            line.write(list(event.messages))
+                            line.write_messages(list(event.messages))
                         elif leg is not None:
                             leg.handle_event(line, event)
                         elif isinstance(event, CallStarted):

@@ -108,25 +108,25 @@ class CarrierLine:
         """Sends the carrier's heartbeat if it is due; see ``Traits.heartbeat``."""
         if self.dialect.traits.heartbeat and now >= self._beat_at:
             self._beat_at = now + _HEARTBEAT_S
-            self.connection.write([self.dialect.traits.heartbeat])
+            self.connection.write_messages([self.dialect.traits.heartbeat])
 
     def comes_back(self, started: said.CallStarted) -> bool:
         """Whether the carrier connects the call again if the bridge closes the line without a word."""
         return self.dialect.traits.redials or said.RETURN_PARAMETER in started.parameters
 
-    def write(self, messages: list[str | bytes]) -> None:
+    def write_messages(self, messages: list[str | bytes]) -> None:
         """Sends messages of the dialect."""
         if messages:
-            self.connection.write(messages)
+            self.connection.write_messages(messages)
 
     def hang_up(self, reason: str) -> None:
         """Tells the carrier that the call is over, if the dialect has a word for it, and closes the connection."""
-        self.write(self.dialect.encode_hang_up())
+        self.write_messages(self.dialect.encode_hang_up())
         self.connection.close(_NORMAL, reason)
 
     def leave(self, clock: Clock, reason: str, words: Sequence[str | bytes] | None = None) -> None:
         """Hangs up, or sends ``words`` instead. A carrier that has the last word closes the connection itself."""
-        self.write(self.dialect.encode_hang_up() if words is None else list(words))
+        self.write_messages(self.dialect.encode_hang_up() if words is None else list(words))
         if self.dialect.traits.says_goodbye:
             clock.call_later(_GOODBYE_S, partial(self.connection.close, _NORMAL, reason))
         else:
@@ -288,7 +288,7 @@ class CarrierLeg:
         """
         cut = self.audio.clear(self._clock.now)
         if cut is not None and self._line is not None:
-            self._line.write(self._line.dialect.encode_clear())
+            self._line.write_messages(self._line.dialect.encode_clear())
             self._line.has_flow = True  # its buffer is empty now, and it may not say so
         return cut
 
@@ -315,7 +315,7 @@ class CarrierLeg:
         messages = [] if self._line is None else [m for key in keys for m in self._line.dialect.encode_key(key)]
         if self._line is None or len(messages) < len(keys):
             raise BadRequest("This call's carrier does not support DTMF.", code="no_dtmf", param="keys")
-        self._line.write(messages)
+        self._line.write_messages(messages)
 
     @property
     def failure(self) -> BridgeError | None:
@@ -356,7 +356,7 @@ class CarrierLeg:
                 messages.append(line.dialect.encode_sound(piece.sound))
                 if piece.mark is not None:
                     messages += line.dialect.encode_mark(piece.mark)
-            line.write(messages)
+            line.write_messages(messages)
             self._report(events)
         except Exception as error:
             self._handler_failed(error)

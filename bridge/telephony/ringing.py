@@ -90,7 +90,7 @@ class RingingCall:
         """Sends a frame of silence, or a heartbeat. The clock calls this every 20 ms, if the carrier wants that."""
         self._line.beat(now)
         if self._line.takes_sound and self._line.dialect.traits.wants_silence:
-            self._line.write([self._line.dialect.encode_sound(self._silence)])
+            self._line.write_messages([self._line.dialect.encode_sound(self._silence)])
 
     # The connection's side
 

@@ -28,7 +28,7 @@ class _Carrier:
     async def receive(self) -> str | bytes | None:
         return await self.says.get()
 
-    def write(self, messages: list[str | bytes]) -> None:
+    def write_messages(self, messages: list[str | bytes]) -> None:
         self.heard += messages
 
     def close(self, code: int, reason: str) -> None:

@@ -56,7 +56,7 @@ class _Line:
     def __init__(self) -> None:
         self.closed: tuple[int, str] | None = None
 
-    def write(self, messages: list[str | bytes]) -> None: ...
+    def write_messages(self, messages: list[str | bytes]) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
         self.closed = code, reason

@@ -88,7 +88,7 @@ async def _carry(
     """Carries a fetched call. Whatever goes wrong with it must not end the others."""
     line = CarrierLine(Asterisk(), connection, sender=connection.address)
     try:
-        await host.carrier_calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
+        await host.carrier_calls.carry(line, connection.receive_message, trust, on_answered=answered.set_result)
     except Exception as error:
         _log.error("telephony.call_failed", exc_info=error)
     finally:

@@ -32,7 +32,7 @@ class FetchedSocket:
     def __init__(self, connection: SlicedConnection) -> None:
         self._connection = connection
 
-    def write(self, messages: list[str | bytes]) -> None:
+    def write_messages(self, messages: list[str | bytes]) -> None:
         """Sends messages. If the socket is closing, nothing is sent."""
         connection = self._connection
         if connection.state is not State.OPEN:
@@ -62,7 +62,7 @@ class FetchedSocket:
         """The number of bytes that the kernel has not taken yet."""
         return self._connection.transport.get_write_buffer_size()
 
-    async def receive(self) -> str | bytes | None:
+    async def receive_message(self) -> str | bytes | None:
         """Returns the next message; None if Asterisk has hung up.
 
         Raises ``ConnectionError`` if the connection broke.

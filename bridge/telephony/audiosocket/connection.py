@@ -50,7 +50,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Sends a frame of silence every 20 ms, until there is a call."""
-        self.write([self._dialect.encode_sound(_SILENCE)])
+        self.write_messages([self._dialect.encode_sound(_SILENCE)])
 
     # asyncio.Protocol
 
@@ -124,7 +124,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     # Connection
 
-    def write(self, messages: list[str | bytes]) -> None:
+    def write_messages(self, messages: list[str | bytes]) -> None:
         """Sends all messages at once, because a frame that is cut in two holds up the caller's channel."""
         if not self._transport.is_closing():
             self._transport.write(b"".join(cast(list[bytes], messages)))

@@ -152,7 +152,7 @@ def test_heartbeat() -> None:
 
         buffered_bytes = 0
 
-        def write(self, messages: list[str | bytes]) -> None:
+        def write_messages(self, messages: list[str | bytes]) -> None:
             """Keeps them."""
             sent.append(messages)
 
