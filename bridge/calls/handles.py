@@ -125,7 +125,7 @@ class RemoteCalls(Protocol):
 class AttachedAgent(Protocol):
     """One agent's socket."""
 
-    def receive(self, text: str) -> None:
+    def receive_agent_text(self, text: str) -> None:
         """Takes a message of the agent's; a mistake in it is answered by an ``error`` event."""
         ...
 

@@ -167,7 +167,7 @@ class _AgentSocket:
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
-        self._agent.receive(text)
+        self._agent.receive_agent_text(text)
 
     def refuse_binary(self) -> None:
         """See ``SocketHandle``."""

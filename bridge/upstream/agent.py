@@ -129,16 +129,16 @@ class AgentConnection:
         self._agents = agents
         self._line: AgentLine | None = None
 
-    def take(self, line: "AgentLine") -> None:
+    def give_call(self, line: "AgentLine") -> None:
         """Gives the agent a call."""
         self._line = line
 
-    def receive(self, text: str) -> None:
+    def receive_agent_text(self, text: str) -> None:
         """Takes one message of the agent. Whatever is wrong with it is answered by an ``error`` event."""
         try:
             if self._line is None:
                 raise BadEvent("There is no call yet; the first event will be session.created.")
-            self._line.receive(text)
+            self._line.receive_agent_text(text)
         except BadEvent as error:
             self._refuse(error)
             if error.code == UPSTREAM_PROTOCOL:
@@ -187,7 +187,7 @@ class AgentLine:
         """Waits for an agent, and tells it of the session; raises ``UpstreamError``."""
         self._owner, self._state = owner, state
         self._connection = await self._agents.claim(self._call_id, self._timeout_s)
-        self._connection.take(self)
+        self._connection.give_call(self)
         created = {"type": "session.created", "session": _body(state)}
         self.send(created)
         owner.received(self, created)
@@ -219,7 +219,7 @@ class AgentLine:
             pieces = (_APPEND, self._prefix, b"%d" % self._number, _AUDIO, quoted_base64(sound), _END)
             self._connection.listener.deliver(EncodedMessage.of(pieces, audio_ms=audio_ms))
 
-    def receive(self, text: str) -> None:
+    def receive_agent_text(self, text: str) -> None:
         """Takes a server event of the agent; raises ``BadEvent``."""
         message = decode_relayed(text)
         if isinstance(message, dict):

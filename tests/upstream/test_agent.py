@@ -120,9 +120,9 @@ async def test_what_an_agent_says() -> None:
     scene = Scene()
     agent, _ = scene.attach()
     await scene.line()
-    agent.receive(json.dumps({"type": "response.invented", "field": 1}))
+    agent.receive_agent_text(json.dumps({"type": "response.invented", "field": 1}))
     delta = base64.b64encode(bytes(960)).decode()
-    agent.receive(json.dumps({"type": "response.output_audio.delta", **PART, "delta": delta}))
+    agent.receive_agent_text(json.dumps({"type": "response.output_audio.delta", **PART, "delta": delta}))
     assert scene.owner.events[-1] == {"type": "response.invented", "field": 1}
     assert scene.owner.sounds == [(Part("resp_1", "item_1", 0, 0), bytes(960))]
 
@@ -141,12 +141,12 @@ async def test_what_an_agent_says_wrong(said: Any, param: str | None) -> None:
     scene = Scene()
     agent, sink = scene.attach()
     await scene.line()
-    agent.receive(said if isinstance(said, str) else json.dumps(said))
+    agent.receive_agent_text(said if isinstance(said, str) else json.dumps(said))
     [error] = sink.of_type("error")
     assert error["error"]["param"] == param
     assert len(scene.owner.events) == 1
     assert scene.owner.sounds == []
-    agent.receive(json.dumps({"type": "response.created"}))
+    agent.receive_agent_text(json.dumps({"type": "response.created"}))
     assert len(scene.owner.events) == 2
 
 
@@ -162,7 +162,9 @@ async def test_an_agents_delta_may_end_in_the_middle_of_a_sample() -> None:
         ("item_1", b"\x04\x05"),
     ):
         delta = base64.b64encode(sound).decode()
-        agent.receive(json.dumps({"type": "response.output_audio.delta", **PART, "item_id": item_id, "delta": delta}))
+        agent.receive_agent_text(
+            json.dumps({"type": "response.output_audio.delta", **PART, "item_id": item_id, "delta": delta})
+        )
     assert [(part.item_id, sound) for part, sound in scene.owner.sounds] == [
         ("item_1", b"\x01\x02"),
         ("item_2", b"\x11\x12"),
@@ -181,8 +183,8 @@ async def test_an_agent_that_says_nothing_but_garbage() -> None:
             if number % 2:
                 agent.refuse_binary()
             else:
-                agent.receive("not JSON")
-        agent.receive(json.dumps({"type": "response.created"}))
+                agent.receive_agent_text("not JSON")
+        agent.receive_agent_text(json.dumps({"type": "response.created"}))
     assert (len(sink.of_type("error")), sink.closed) == (38, None)
     for _ in range(20):
         agent.refuse_binary()
@@ -193,7 +195,7 @@ async def test_an_agent_that_says_nothing_but_garbage() -> None:
 async def test_an_agent_that_speaks_too_early() -> None:
     """Before there is a call there is nobody to speak to."""
     agent, sink = Scene().attach()
-    agent.receive(json.dumps({"type": "response.created"}))
+    agent.receive_agent_text(json.dumps({"type": "response.created"}))
     assert "no call yet" in sink.of_type("error")[0]["error"]["message"]
 
 
