@@ -173,9 +173,9 @@ class LiveAccess:
         terms, asked = self._prepared(terms, session, "session", is_socket=True)
         opened = await self._open_call(terms, LIVE, place)
         try:
-            call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=True)
+            call = self._calls.add_live_call(opened, asked, limits=self._registry.backlog_limits, is_socket=True)
             connection = call.attach_primary(sink)
-            call.begin()
+            call.follow_session()
         except BaseException:
             opened.close("internal_error")
             raise
@@ -187,8 +187,8 @@ class LiveAccess:
         terms, asked = self._prepared(terms, session, "session", is_socket=False)
         opened = await self._open_call(replace(terms, warnings=offer.warnings), WEBRTC, None)
         try:
-            call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
-            call.begin()
+            call = self._calls.add_live_call(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
+            call.follow_session()
             answer = self._peers.answer(opened, offer, watch=call.port)
             await self._begun(call)
         except BaseException:
@@ -217,8 +217,8 @@ class LiveAccess:
         terms, asked = self._prepared(Terms(), body, "session", is_socket=False)
 
         def begin(opened: Session) -> PortWatch:
-            call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
-            call.begin()
+            call = self._calls.add_live_call(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
+            call.follow_session()
             return call.port
 
         wanted = SessionRequest.of(SessionConfig(model=terms.model or UNSET)).with_update(terms.wanted)

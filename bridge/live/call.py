@@ -123,7 +123,7 @@ class LiveCall:
             on_words=self._sound.playout.say,
         )
 
-    def begin(self) -> None:
+    def follow_session(self) -> None:
         """Begins to follow the session, which may be live already; whoever is to hear its start is here before."""
         self._mind.start()
         self.session.audience.subscribe(self, PCM16, tracks=_OUTPUT)
@@ -225,7 +225,7 @@ class LiveCall:
             elif message.type == KEY:
                 self._press(message)
             else:
-                self._mind.receive(connection, message)
+                self._mind.receive_client_message(connection, message)
         except BadEvent as error:
             self._refuse(connection, error, event_id or error.event_id)
         except BridgeError as error:

@@ -23,7 +23,9 @@ class LiveCalls:
         """Returns the call with this id."""
         return self._calls.get(call_id)
 
-    def add(self, session: Session, asked: LiveSession | None, *, limits: Limits, is_socket: bool) -> LiveCall:
+    def add_live_call(
+        self, session: Session, asked: LiveSession | None, *, limits: Limits, is_socket: bool
+    ) -> LiveCall:
         """Makes a session a Live call; raises ``UpstreamError`` if what answers it cannot speak Live."""
         loop = asyncio.get_running_loop()
         call = LiveCall(session, asked, limits=limits, clock=loop.time, is_socket=is_socket, on_over=self._forget)

@@ -16,7 +16,7 @@ class LiveMind(Protocol):
         """Begins to speak: whoever is to hear the start of the session is there."""
         ...
 
-    def receive(self, connection: LiveConnection, message: LiveMessage) -> None:
+    def receive_client_message(self, connection: LiveConnection, message: LiveMessage) -> None:
         """Takes a client event; raises ``BridgeError`` if it cannot be carried out."""
         ...
 

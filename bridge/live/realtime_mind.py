@@ -75,7 +75,7 @@ class RealtimeMind:
 
     # What clients say
 
-    def receive(self, connection: LiveConnection, message: live.LiveMessage) -> None:
+    def receive_client_message(self, connection: LiveConnection, message: live.LiveMessage) -> None:
         """Carries out a client event; raises ``BridgeError`` if that cannot be."""
         event = live.read_live_event(message)
         match event:
@@ -105,7 +105,7 @@ class RealtimeMind:
         self.asked = laid_over_live(self.asked, update)
         body = asked_of(self.asked).body
         wanted = {name: value for name, value in body.items() if name != "audio"}
-        self._requests.send({"type": "session.update", "session": wanted}, event.event_id)
+        self._requests.send_live_event({"type": "session.update", "session": wanted}, event.event_id)
 
     def _mute(self, event: live.InputMute | live.InputUnmute) -> None:
         is_muted = isinstance(event, live.InputMute)
@@ -124,7 +124,9 @@ class RealtimeMind:
         else:
             item = {"type": "message", "role": "system", "content": [{"type": "input_text", "text": event.content}]}
         item["id"] = new_id("item")
-        self._requests.send({"type": "conversation.item.create", "item": item}, event.event_id, on_done=event)
+        self._requests.send_live_event(
+            {"type": "conversation.item.create", "item": item}, event.event_id, on_done=event
+        )
         if is_commentary:
             ask: Body = {"type": "response.create"}
             if call_id is None:
@@ -134,7 +136,7 @@ class RealtimeMind:
     def _create_item(self, event: live.ResponseItemCreate) -> None:
         self._delegations.require_responses(self.asked)
         item = self._delegations.take_item(event.item)
-        self._requests.send({"type": "conversation.item.create", "item": item}, event.event_id)
+        self._requests.send_live_event({"type": "conversation.item.create", "item": item}, event.event_id)
 
     def _respond(self, body: Body, event_id: str | None) -> None:
         """Asks for an answer, as soon as no other one is given."""
@@ -188,7 +190,7 @@ class RealtimeMind:
             return
         self._timeline.start()
         for item in history_of(self.asked):
-            self._requests.send({"type": "conversation.item.create", "item": item}, None)
+            self._requests.send_live_event({"type": "conversation.item.create", "item": item}, None)
         self._audience.tell(told.LiveStarted(session=self.resource))
 
     @property

@@ -49,13 +49,13 @@ class RelayMind:
         """Begins to hear the service."""
         self._passage.tell(self._hear)
 
-    def receive(self, connection: LiveConnection, message: LiveMessage) -> None:
+    def receive_client_message(self, connection: LiveConnection, message: LiveMessage) -> None:
         """Passes an event on, value for value; raises ``Forbidden`` for what its key may not choose."""
         if not connection.may_choose_model:
             refuse_hosted_tools(message.body)
             if message.type == "session.update":
                 self._require_same_models(message.body.get("session"))
-        self._passage.receive(message.body)
+        self._passage.receive_live_client_event(message.body)
 
     def _require_same_models(self, update: Any) -> None:
         for name in _WORKING:

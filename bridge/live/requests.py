@@ -41,7 +41,7 @@ class LiveRequests:
             _keep(self._messages, event_id, message)
         return message
 
-    def send(self, body: Body, client_event_id: str | None, *, on_done: LiveAppend | None = None) -> None:
+    def send_live_event(self, body: Body, client_event_id: str | None, *, on_done: LiveAppend | None = None) -> None:
         """Sends an event. If it is an item for ``on_done``, ``done`` returns that as soon as the item is there."""
         message = self.message(body, client_event_id)
         item_id = body["item"].get("id") if on_done is not None else None

@@ -43,7 +43,7 @@ class Downstream(Protocol):
 class LivePassage(Protocol):
     """The way of Live events between Live clients and an upstream that speaks Live itself. No sound goes by it."""
 
-    def receive(self, body: Body) -> None:
+    def receive_live_client_event(self, body: Body) -> None:
         """Takes a Live client event as the client wrote it; raises ``BadEvent`` if it cannot be passed on."""
         ...
 

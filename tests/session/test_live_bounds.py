@@ -60,7 +60,7 @@ class _Service:
     def tell(self, taker: Callable[[dict[str, Any]], None] | None) -> None:
         self.say = taker
 
-    def receive(self, body: dict[str, Any]) -> None:
+    def receive_live_client_event(self, body: dict[str, Any]) -> None:
         raise AssertionError(body)
 
 

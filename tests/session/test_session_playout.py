@@ -196,7 +196,7 @@ def test_a_truncation_that_is_refused_ends_nothing() -> None:
 class _Passage:
     """Of an upstream that speaks Live; nobody speaks Live here."""
 
-    def receive(self, body: server.Body) -> None:
+    def receive_live_client_event(self, body: server.Body) -> None:
         raise AssertionError("no Live client is here")
 
     def tell(self, taker: object) -> None:

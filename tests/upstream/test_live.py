@@ -133,13 +133,13 @@ async def test_a_live_client_is_relayed_as_it_speaks(short_pcm: bytes) -> None:
         await call.speak(short_pcm)
         await call.until_told("session.output_transcript.delta")
         await call.speak(silence(3000))
-        call.passage.receive(
+        call.passage.receive_live_client_event(
             {"type": "session.thinking.append", "event_id": "e7", "content": "x", "delegation_id": None}
         )
         assert (await call.until_told("session.thinking.appended"))["client_event_id"] == "e7"
         assert bytes(model.heard) == short_pcm + silence(3000)
         assert call.sound == bytes(model.said)  # to the byte, silence included
-        call.passage.receive({"type": "session.close", "event_id": "e8"})
+        call.passage.receive_live_client_event({"type": "session.close", "event_id": "e8"})
         closed = await call.until_told("session.closed")
         assert (closed["reason"], closed["client_event_id"]) == ("close_requested", "e8")
         async with asyncio.timeout(_LIMIT_S):
@@ -154,7 +154,7 @@ async def test_sound_has_the_format_that_the_session_names(short_pcm: bytes) -> 
         await call.until_told("session.started")
         assert call.upstream.input_format is call.upstream.output_format is pcm16_at(16_000)
         await call.speak(short_pcm)
-        call.passage.receive({"type": "session.close"})
+        call.passage.receive_live_client_event({"type": "session.close"})
         await call.until_told("session.closed")
         assert bytes((await service.model(1)).heard) == short_pcm
 
@@ -204,7 +204,7 @@ async def test_a_service_over_webrtc(short_pcm: bytes) -> None:
         assert started["session"]["audio"]["format"] == {"type": "audio/pcm", "rate": 24_000}
         await call.speak(short_pcm)
         await call.until_told("session.output_transcript.delta", 4)
-        call.passage.receive({"type": "session.close"})
+        call.passage.receive_live_client_event({"type": "session.close"})
         await call.until_told("session.closed")
         assert match(samples_of(bytes(model.heard)), samples_of(short_pcm)).correlation > 0.8
         assert match(samples_of(call.sound), samples_of(short_pcm[: 1000 * MS])).correlation > 0.5

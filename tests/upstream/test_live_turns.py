@@ -40,7 +40,7 @@ def test_an_answer_has_all_events_in_order_and_no_silence_around_it() -> None:
     said = b""
     for piece in (bytes(500 * _MS), _loud(300), bytes(700 * _MS), _loud(200), *[bytes(20 * _MS)] * 60):
         for at in range(0, len(piece), 20 * _MS):
-            found = call.turns.speak(piece[at : at + 20 * _MS], PCM16)
+            found = call.turns.take_model_sound(piece[at : at + 20 * _MS], PCM16)
             said += found[1] if found is not None else b""
     call.turns.say_words("late")
     assert len(said) // _MS == 60 + 300 + 700 + 200 + 800
@@ -68,7 +68,7 @@ def test_an_endless_answer_keeps_its_silence() -> None:
     """For Live clients nothing of the stream is left out: an answer ends when the next one begins."""
     call = _Followed(is_endless=True)
     pieces = [bytes(400 * _MS), _loud(300), bytes(2000 * _MS), _loud(300), bytes(100 * _MS)]
-    parts = [call.turns.speak(piece, PCM16) for piece in pieces]
+    parts = [call.turns.take_model_sound(piece, PCM16) for piece in pieces]
     assert [len(part[1]) for part in parts if part is not None] == [len(piece) for piece in pieces]
     ids = [part[0].response_id for part in parts if part is not None]
     assert ids[0] == ids[1] == ids[2] != ids[3] == ids[4]
@@ -112,7 +112,7 @@ def test_words_without_a_turn_make_one_that_nobody_is_told_speaks() -> None:
 def test_a_function_call_is_an_answer_of_its_own() -> None:
     """Whatever is being said meanwhile goes on."""
     call = _Followed(is_endless=False)
-    call.turns.speak(_loud(100), PCM16)
+    call.turns.take_model_sound(_loud(100), PCM16)
     call.turns.call_function({"call_id": "call_1", "name": "weather", "arguments": "{}"})
     (called,) = call.of("response.function_call_arguments.done")
     assert (called["name"], called["call_id"]) == ("weather", "call_1")

@@ -55,7 +55,7 @@ class LiveLine(Protocol):
         """The format in which it gives the model's sound."""
         ...
 
-    def send(self, body: Body) -> None:
+    def send_live_event(self, body: Body) -> None:
         """Sends a Live client event; does nothing on a line that has ended."""
         ...
 

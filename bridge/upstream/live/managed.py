@@ -70,7 +70,7 @@ class ManagedLiveLine(ManagedLine[LiveLine, LiveHearer]):
     async def finish(self, within_s: float) -> None:
         """Asks the service to close the session, and waits for it to say so, because billing runs until then."""
         if not self._over.is_set():
-            self.line.send({"type": "session.close"})
+            self.line.send_live_event({"type": "session.close"})
             await self.wait_over(within_s)
         await self.aclose()
 

@@ -43,7 +43,7 @@ class PassedEvents:
             for body in self._early.take():
                 taker(body)
 
-    def take(self, body: Body) -> None:
+    def pass_event(self, body: Body) -> None:
         """Takes an event of the service, and passes it on."""
         session = body.get("session")
         if isinstance(session, dict):

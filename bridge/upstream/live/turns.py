@@ -182,7 +182,7 @@ class LiveTurns:
 
     # The model
 
-    def speak(self, sound: bytes, audio_format: AudioFormat) -> tuple[Part, bytes] | None:
+    def take_model_sound(self, sound: bytes, audio_format: AudioFormat) -> tuple[Part, bytes] | None:
         """Takes a piece of the model's sound; returns it with its part, or None if it is silence between answers."""
         answer = self._answer
         can_tell = audio_format.bytes_per_sample == 2

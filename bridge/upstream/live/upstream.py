@@ -163,13 +163,13 @@ class LiveUpstream:
 
     @property
     def live_passage(self) -> "LiveUpstream":
-        """Itself: Live events pass by ``receive`` and ``tell``."""
+        """Itself: Live events pass by ``receive_live_client_event`` and ``tell``."""
         return self
 
-    def receive(self, body: Body) -> None:
+    def receive_live_client_event(self, body: Body) -> None:
         """Takes a Live client's event other than sound, as it wrote it; raises ``BadEvent`` if too many wait."""
         if self._current is not None:
-            self._current.line.send(body)
+            self._current.line.send_live_event(body)
         else:
             self._backlog.add(body)
 
@@ -202,7 +202,7 @@ class LiveUpstream:
             return
         bodies = self._client.events(message)
         for body in bodies:
-            self.receive({**body, "event_id": event.event_id} if event.event_id is not None else body)
+            self.receive_live_client_event({**body, "event_id": event.event_id} if event.event_id is not None else body)
         if isinstance(event, client.ConversationItemCreate):
             self._add_item(event.item)
         self._begin()
@@ -237,7 +237,7 @@ class LiveUpstream:
             live_session(config, model=self._caller.model, backend_model=self._caller.backend_model)
         else:
             for body in self._client.update(self._state.config, update):
-                self.receive({**body, "event_id": event.event_id})
+                self.receive_live_client_event({**body, "event_id": event.event_id})
             config = self._state.updated(update)
         self._downstream.deliver_event(server.SessionUpdated(session=merged(config, _OWN_TURNS)))
         self._begin()
@@ -350,7 +350,7 @@ class LiveUpstream:
         if not self._caller.keeps_time:
             self._time = ModelTime(line.input_format, _now())
         if is_first:
-            self._passed.take(opened.started)
+            self._passed.pass_event(opened.started)
             if self._caller.speaks_live or self._caller.is_telephone:
                 self._downstream.deliver_event(server.SessionCreated(session=merged(self._state.config, _OWN_TURNS)))
         else:
@@ -363,7 +363,7 @@ class LiveUpstream:
         if waiting:
             self.receive_caller_audio(waiting)
         for body in self._backlog.take():
-            line.send(body)
+            line.send_live_event(body)
         managed.take(self)
         managed.replay_early()
 
@@ -417,7 +417,7 @@ class LiveUpstream:
 
     def hear(self, body: Body) -> None:
         """Takes an event of the service."""
-        self._passed.take(body)
+        self._passed.pass_event(body)
         match body:
             case {"type": "session.input_transcript.delta", "delta": str(delta), "start_ms": int(start_ms)}:
                 self._turns.hear_words(delta, start_ms)
@@ -432,7 +432,7 @@ class LiveUpstream:
         """Takes a piece of the model's sound."""
         if self._current is None:
             return
-        said = self._turns.speak(sound, self._current.line.output_format)
+        said = self._turns.take_model_sound(sound, self._current.line.output_format)
         if said is not None:
             self._downstream.deliver_audio(*said)
 

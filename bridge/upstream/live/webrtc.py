@@ -87,7 +87,7 @@ class LiveWebRtcLine:
         """The format that the peer decodes."""
         return PCM16
 
-    def send(self, body: Body) -> None:
+    def send_live_event(self, body: Body) -> None:
         """Sends a Live client event."""
         if self._sink is not None:
             self._sink.send(EncodedMessage(encode(body)))

@@ -74,7 +74,7 @@ class LiveWebSocketLine:
         """The session's format, which both directions have."""
         return self._format
 
-    def send(self, body: Body) -> None:
+    def send_live_event(self, body: Body) -> None:
         """Sends a Live client event."""
         if self._socket is not None:
             self._socket.write(encode(body))
