@@ -91,7 +91,9 @@ class _Call(Caller):
 
     def _say(self, name: str, **fields: object) -> None:
         assert self._sink is not None
-        self._sink.send(EncodedMessage(encode({"type": name, "event_id": f"event_{secrets.token_hex(4)}", **fields})))
+        self._sink.send_message(
+            EncodedMessage(encode({"type": name, "event_id": f"event_{secrets.token_hex(4)}", **fields}))
+        )
 
 
 async def _serve() -> None:

@@ -89,7 +89,7 @@ class FakeSink:
     def attach(self, owner: SinkOwner) -> None:
         self._owner = owner
 
-    def send(self, message: EncodedMessage) -> None:
+    def send_message(self, message: EncodedMessage) -> None:
         if self.closed is not None:
             self.sent_when_closed += 1
         elif self._room is None:

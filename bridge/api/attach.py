@@ -34,7 +34,7 @@ async def serve_place(websocket: WebSocket, place: SocketPlace) -> None:
                 return
             await handle.receive_text(text, sink.work)
     except RequestError as error:  # it was right before the upgrade and is not now: the call is full, the gap too wide
-        sink.send(EncodedMessage(encode(error_event(error))))
+        sink.send_message(EncodedMessage(encode(error_event(error))))
         sink.close(error.close_code, error.message)
     except Exception as error:
         reason, failure = "internal_error", BridgeError(f"{type(error).__name__} in a socket's task")

@@ -276,7 +276,7 @@ class SocketSink:
         """From now on tells ``owner`` of the socket's state."""
         self._owner = owner
 
-    def send(self, message: EncodedMessage) -> None:
+    def send_message(self, message: EncodedMessage) -> None:
         """Writes a frame, unless the socket is closing."""
         if not self._protocol.close_sent and not self._transport.is_closing():
             self._transport.write(message.frame)

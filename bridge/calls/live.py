@@ -369,7 +369,7 @@ class StartingSocket:
     def _refuse(self, error: BridgeError, event_id: str | None) -> None:
         event = live_error(error, client_event_id=event_id)
         event.event_id = new_id("event")
-        self._sink.send(EncodedMessage(encode(event), event_id=event.event_id))
+        self._sink.send_message(EncodedMessage(encode(event), event_id=event.event_id))
 
     def _give_up(self) -> None:
         self._sink.close(_POLICY_VIOLATION, "no session.start within 30 seconds")

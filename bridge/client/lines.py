@@ -99,7 +99,7 @@ class ClientLine(Protocol):
 
 
 class _Sink(Protocol):
-    def send(self, message: EncodedMessage) -> None: ...
+    def send_message(self, message: EncodedMessage) -> None: ...
 
 
 def new_runner() -> PeerRunner:
@@ -183,7 +183,7 @@ class ClientWebRtcLine:
     def send_text(self, text: bytes) -> None:
         """Sends a text over the data channel, as it is."""
         if self._sink is not None:
-            self._sink.send(EncodedMessage(text))
+            self._sink.send_message(EncodedMessage(text))
 
     async def speak(self, pcm: bytes, rest: bytes) -> None:
         """Hands all of the sound to the peer, which plays it in real time, and then silence as long as it is wanted."""

@@ -51,14 +51,14 @@ class LiveAudience:
         message = EncodedMessage(text, event_id=event_id)
         for connection in tuple(self.connections) if only is None else (only,):
             if connection.hears(kind, nested):
-                connection.send(message)
+                connection.send_message(message)
 
     # Sound
 
     def play(self, connection: LiveConnection, sound: bytes, audio_ms: int) -> None:
         """Sends the primary WebSocket a piece of what the caller hears, in the session's format."""
         text = encode(OutputSound(delta=_base64(sound)))
-        connection.send(EncodedMessage(text, audio_ms=max(1, audio_ms), is_live=True))
+        connection.send_message(EncodedMessage(text, audio_ms=max(1, audio_ms), is_live=True))
 
     def reflect_output(self, pcm: bytes, start_ms: int, end_ms: int) -> None:
         """Sends sidebands what the caller hears between two times of the session."""
@@ -72,7 +72,7 @@ class LiveAudience:
     def _reflect(self, message: EncodedMessage) -> None:
         for connection in tuple(self.connections):
             if connection.bearer is LiveBearer.SIDEBAND:
-                connection.send(message)
+                connection.send_message(message)
 
 
 def _base64(sound: bytes) -> str:

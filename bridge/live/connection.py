@@ -86,7 +86,7 @@ class LiveConnection:
             return True
         return (kind, nested if kind == _RESPONSE_EVENT else None) in self._hears
 
-    def send(self, message: EncodedMessage) -> None:
+    def send_message(self, message: EncodedMessage) -> None:
         """Sends a message, or keeps it for as long as there is room; never waits."""
         self.listener.deliver(message)
 

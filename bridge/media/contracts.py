@@ -41,7 +41,7 @@ class Sink(Protocol):
         """From now on ``owner`` is told of the sink's state."""
         ...
 
-    def send(self, message: EncodedMessage) -> None:
+    def send_message(self, message: EncodedMessage) -> None:
         """Takes a message."""
         ...
 

@@ -117,8 +117,8 @@ class WebRtcLine:
         if body["type"] == _CLEAR:
             self._peer.clear()
         if body["type"] == _CANCEL:  # what it has said already is not to be heard either
-            self._sink.send(EncodedMessage(encode(_SILENT_CLEAR)))
-        self._sink.send(EncodedMessage(encode(self._translator.encode(body))))
+            self._sink.send_message(EncodedMessage(encode(_SILENT_CLEAR)))
+        self._sink.send_message(EncodedMessage(encode(self._translator.encode(body))))
 
     def _refuse_sound(self) -> None:
         detail = ErrorDetail(

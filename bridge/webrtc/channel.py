@@ -99,7 +99,7 @@ class ChannelSink:
         """From now on ``owner`` is told of the sink's state."""
         self._owner = owner
 
-    def send(self, message: EncodedMessage) -> None:
+    def send_message(self, message: EncodedMessage) -> None:
         """Takes a message; a message is lost if the channel is not open."""
         channel = self._channel
         if channel.readyState != "open":

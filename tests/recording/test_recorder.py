@@ -44,8 +44,8 @@ class Watcher(FakeSink):
         super().__init__()
         self._news = asyncio.Event()
 
-    def send(self, message: EncodedMessage) -> None:
-        super().send(message)
+    def send_message(self, message: EncodedMessage) -> None:
+        super().send_message(message)
         self._news.set()
 
     async def until(self, name: str, number: int) -> dict[str, Any]:

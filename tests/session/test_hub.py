@@ -116,7 +116,7 @@ def test_a_listener_may_leave_in_the_middle_of_an_event() -> None:
         hub.add(listener)
 
     class Leaving(FakeSink):
-        def send(self, message: EncodedMessage) -> None:
+        def send_message(self, message: EncodedMessage) -> None:
             hub.remove(listeners[0])
 
     leaving = Listener(Leaving(), role=ListenerRole.CONTROLLER, limits=AMPLE)

@@ -36,7 +36,7 @@ class Sink(FakeSink):
         self.answers = 0
         self.news = asyncio.Event()
 
-    def send(self, message: EncodedMessage) -> None:
+    def send_message(self, message: EncodedMessage) -> None:
         if message.payload.startswith(b'{"type":"response.done"'):
             self.answers += 1
             self.news.set()

@@ -193,7 +193,7 @@ async def test_every_line_of_a_call_over_webrtc(
 
         async with dial(runner, caller, signal):
             await caller.until(lambda: caller.texts)
-            caller.sinks[0].send(EncodedMessage(b"{}"))
+            caller.sinks[0].send_message(EncodedMessage(b"{}"))
             await gone(daemon)
     found = _read(lines)
     assert {"call.closed", "peer.handler_failed", "library speaks"} <= found.keys()

@@ -232,7 +232,7 @@ class Caller:
             channel.on("message", self._hear)
         (channel or self.channel).send(text)
         await self.owner.until(lambda: text in self.owner.texts)
-        self.owner.sinks[-1].send(EncodedMessage(f"pong {text}".encode()))
+        self.owner.sinks[-1].send_message(EncodedMessage(f"pong {text}".encode()))
         async with asyncio.timeout(WITHIN_S):
             while f"pong {text}" not in self.heard:
                 await self.hear()

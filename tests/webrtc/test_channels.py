@@ -31,7 +31,7 @@ class Page(Caller):
         channel.on("message", heard.put_nowait)
         channel.send("up")
         await self.owner.until(lambda: "up" in self.owner.texts)
-        self.owner.sinks[-1].send(EncodedMessage(b"down"))
+        self.owner.sinks[-1].send_message(EncodedMessage(b"down"))
         async with asyncio.timeout(WITHIN_S):
             while await heard.get() != "down":
                 pass
@@ -71,7 +71,7 @@ async def test_a_client_that_waits_to_be_spoken_to(endpoint: Endpoint, monkeypat
     page = Page(endpoint, ("oai-events", {"negotiated": True, "id": 0}))
     try:
         await page.connect()
-        page.owner.sinks[0].send(EncodedMessage(b"session.created"))
+        page.owner.sinks[0].send_message(EncodedMessage(b"session.created"))
         async with asyncio.timeout(WITHIN_S):
             while page.heard != ["session.created"]:
                 await page.hear()
@@ -146,11 +146,11 @@ async def test_what_is_said_before_the_acknowledgement(monkeypatch: pytest.Monke
         async with dial(runner, caller, signal):
             await callee.until(lambda: callee.sinks)
             for text in (b"session.created", b"session.updated"):
-                callee.sinks[0].send(EncodedMessage(text))
+                callee.sinks[0].send_message(EncodedMessage(text))
             await caller.until(lambda: len(caller.texts) == 2)
             assert caller.texts == ["session.created", "session.updated"]
             assert kept, "the acknowledgement is still to come"
-            caller.sinks[0].send(EncodedMessage(b"session.update"))
+            caller.sinks[0].send_message(EncodedMessage(b"session.update"))
             await callee.until(lambda: callee.texts == ["session.update"])
 
 

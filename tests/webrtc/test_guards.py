@@ -387,7 +387,7 @@ async def test_overlapping_gap_blocks(calls: Calls) -> None:
 
     victim.association._send_sack = stay_silent  # type: ignore[method-assign]
     for _ in range(400):
-        victim.owner.sinks[0].send(EncodedMessage(b"y" * 60))
+        victim.owner.sinks[0].send_message(EncodedMessage(b"y" * 60))
     await calls.witness.works()
     outstanding = len(victim.heard) - 1
     attack = sack(*[(1, outstanding + 1000)] * outstanding, cumulative_tsn=acknowledged)
@@ -481,8 +481,8 @@ async def test_an_event_over_the_peers_limit(
 ) -> None:
     """An event that the peer cannot take never raises: an error takes its place, or nothing if that is too much too."""
     caller = await place_call(endpoint, patch=limited(limit))
-    caller.owner.sinks[0].send(EncodedMessage(b"z" * 2000))
-    caller.owner.sinks[0].send(EncodedMessage(b"small"))
+    caller.owner.sinks[0].send_message(EncodedMessage(b"z" * 2000))
+    caller.owner.sinks[0].send_message(EncodedMessage(b"small"))
     async with asyncio.timeout(WITHIN_S):
         while "small" not in caller.heard:
             await caller.hear()

@@ -31,7 +31,7 @@ async def test_large_events_both_ways_on_a_network_that_loses(
         theirs = [_event("caller", number) for number in range(_EVENTS)]
         sink = caller.owner.sinks[-1]  # where the packet that opens the channel was lost, one stood in for it before
         for mine, other in zip(ours, theirs, strict=True):
-            sink.send(EncodedMessage(mine.encode()))
+            sink.send_message(EncodedMessage(mine.encode()))
             caller.channel.send(other)
         await caller.owner.until(lambda: len(caller.owner.texts) >= _EVENTS or caller.owner.ended)
         async with asyncio.timeout(scaled(20)):

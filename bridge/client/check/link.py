@@ -140,7 +140,7 @@ class SocketLink(Link):
 
 
 class _Sink(Protocol):
-    def send(self, message: EncodedMessage) -> None: ...
+    def send_message(self, message: EncodedMessage) -> None: ...
 
 
 class PeerLink(Link):

@@ -188,4 +188,4 @@ class Listener:
 
     def _send(self, message: EncodedMessage) -> None:
         self.last_event_id = message.event_id
-        self._sink.send(message)
+        self._sink.send_message(message)

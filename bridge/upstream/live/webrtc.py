@@ -90,7 +90,7 @@ class LiveWebRtcLine:
     def send_live_event(self, body: Body) -> None:
         """Sends a Live client event."""
         if self._sink is not None:
-            self._sink.send(EncodedMessage(encode(body)))
+            self._sink.send_message(EncodedMessage(encode(body)))
 
     def send_audio(self, sound: bytes) -> None:
         """Speaks a piece of the caller's sound in real time; what is too far ahead is lost."""
