@@ -283,10 +283,10 @@ def test_a_listener_finds_what_is_missing() -> None:
     listening = Listening("", None)
     for number in (7, 8, 11):
         audio = base64.b64encode(_SILENT).decode()
-        listening.take({"type": "input_audio_buffer.append", "event_id": f"event_a_{number}", "audio": audio})
-    listening.take({"type": "response.output_audio.delta", "event_id": "event_b_1", "delta": ""})
-    listening.take({"type": "response.output_audio.delta", "event_id": "event_other", "delta": ""})
-    listening.take({"type": "session.created", "event_id": "event_c_99"})
+        listening.count_event({"type": "input_audio_buffer.append", "event_id": f"event_a_{number}", "audio": audio})
+    listening.count_event({"type": "response.output_audio.delta", "event_id": "event_b_1", "delta": ""})
+    listening.count_event({"type": "response.output_audio.delta", "event_id": "event_other", "delta": ""})
+    listening.count_event({"type": "session.created", "event_id": "event_c_99"})
     heard = listening.heard
     assert (heard.append_events, heard.append_ms, heard.delta_events, heard.missing) == (3, 60, 2, 2)
     assert heard.events == 6

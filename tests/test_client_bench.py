@@ -70,12 +70,12 @@ def test_sound_that_comes_ahead_has_no_gap() -> None:
     """Over a WebSocket a piece may come whenever what was there before is still being played, and 100 ms later."""
     gaps = Gaps(is_paced=False)
     for now in (1.0, 1.19, 1.3):
-        gaps.take(0.1, now, is_audible=True)
+        gaps.take_sound(0.1, now, is_audible=True)
     assert gaps.total_ms == 0
-    gaps.take(0.1, 1.65, is_audible=True)
+    gaps.take_sound(0.1, 1.65, is_audible=True)
     assert gaps.total_ms == pytest.approx(250)
-    gaps.begin()
-    gaps.take(0.1, 60, is_audible=True)
+    gaps.begin_response()
+    gaps.take_sound(0.1, 60, is_audible=True)
     assert gaps.total_ms == pytest.approx(250)
 
 
@@ -84,7 +84,7 @@ def test_a_voice_that_breaks_off_and_goes_on_is_a_gap() -> None:
     gaps = Gaps(is_paced=True)
 
     def take(now: float, *, is_audible: bool) -> None:
-        gaps.take(_FRAME_S, now, is_audible=is_audible)
+        gaps.take_sound(_FRAME_S, now, is_audible=is_audible)
 
     for now, is_audible in ((1.0, True), (1.02, False), (3.0, True), (3.02, True), (3.16, True)):
         take(now, is_audible=is_audible)

@@ -78,7 +78,7 @@ class Answer:
 
     def receive_audio(self, pcm: bytes, now: float) -> None:
         """Takes a piece of sound."""
-        self._sound.receive(pcm, now)
+        self._sound.receive_answer_sound(pcm, now)
 
     def receive_event(self, event: dict[str, Any], now: float) -> None:
         """Takes a server event."""

@@ -50,7 +50,7 @@ class AnswerSound:
         """How much there is to hear so far, in milliseconds."""
         return 0 if self._start is None else (len(self._pcm) - self._start) // BYTES_PER_MS
 
-    def receive(self, pcm: bytes, now: float) -> None:
+    def receive_answer_sound(self, pcm: bytes, now: float) -> None:
         """Takes a piece of sound."""
         at = len(self._pcm)
         self._pcm += pcm

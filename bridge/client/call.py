@@ -178,7 +178,7 @@ class Call:
                 await self._send({"type": "conversation.item.create", "item": item})
             if plan.pcm:
                 end = sounding_end(plan.pcm) or len(plan.pcm)
-                workers.append(tasks.create_task(self._line.speak(plan.pcm[:end], plan.pcm[end:])))
+                workers.append(tasks.create_task(self._line.play_caller_audio(plan.pcm[:end], plan.pcm[end:])))
             else:
                 await self._send({"type": "response.create"})
                 self.spoken()
@@ -206,7 +206,7 @@ class Call:
         event = {"event_id": event_id, **event}
         if self._watcher is not None:
             self._watcher.event(self._now() - self._began, event, is_ours=True)
-        await self._line.send(event)
+        await self._line.send_client_event(event)
 
     async def _wait_complete(self) -> None:
         await self._changes.until(self._is_over)

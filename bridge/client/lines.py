@@ -85,11 +85,11 @@ class ClientLine(Protocol):
         """Reports what comes, until the line ends."""
         ...
 
-    async def send(self, event: dict[str, Any]) -> None:
+    async def send_client_event(self, event: dict[str, Any]) -> None:
         """Sends a client event. If the line is down, it does nothing."""
         ...
 
-    async def speak(self, pcm: bytes, rest: bytes) -> None:
+    async def play_caller_audio(self, pcm: bytes, rest: bytes) -> None:
         """Plays ``pcm`` and the ``rest`` behind it, and then silence until it is cancelled."""
         ...
 
@@ -176,7 +176,7 @@ class ClientWebRtcLine:
     async def read(self) -> None:
         """Returns at once, because the peer reports by itself."""
 
-    async def send(self, event: dict[str, Any]) -> None:
+    async def send_client_event(self, event: dict[str, Any]) -> None:
         """Sends a client event over the data channel."""
         self.send_text(json.dumps(event).encode())
 
@@ -185,7 +185,7 @@ class ClientWebRtcLine:
         if self._sink is not None:
             self._sink.send_message(EncodedMessage(text))
 
-    async def speak(self, pcm: bytes, rest: bytes) -> None:
+    async def play_caller_audio(self, pcm: bytes, rest: bytes) -> None:
         """Hands all of the sound to the peer, which plays it in real time, and then silence as long as it is wanted."""
         peer = self._peer
         assert peer is not None
@@ -292,12 +292,12 @@ class SocketLine:
         except ConnectionClosed as closed:
             self._owner.line_lost(f"The server closed the socket ({_reason(closed)}).", _slug(closed))
 
-    async def send(self, event: dict[str, Any]) -> None:
+    async def send_client_event(self, event: dict[str, Any]) -> None:
         """Sends a client event. If the socket is closed, ``read`` says so."""
         with suppress(ConnectionClosed):
             await self._socket.send(json.dumps(event))
 
-    async def speak(self, pcm: bytes, rest: bytes) -> None:
+    async def play_caller_audio(self, pcm: bytes, rest: bytes) -> None:
         """Appends 20 ms of sound each 20 ms, as a microphone would, and then silence as long as it is wanted."""
         clock = asyncio.get_running_loop().time
         sound, at, size = pcm + rest, 0, _FRAME_MS * BYTES_PER_MS
@@ -308,7 +308,7 @@ class SocketLine:
             frame = sound[at : at + size] or (bytes(size) if self._owner.wants_silence() else b"")
             if frame:
                 audio = b2a_base64(frame, newline=False).decode()
-                await self.send({"type": "input_audio_buffer.append", "audio": audio})
+                await self.send_client_event({"type": "input_audio_buffer.append", "audio": audio})
             if at < len(pcm):
                 self._owner.speaking(min(at + size, len(pcm)) // BYTES_PER_MS)
                 if at + size >= len(pcm):

@@ -59,7 +59,7 @@ class Listening:
         try:
             async with await open_socket(self._url, self._api_key) as socket:
                 async for text in socket:
-                    self.take(json.loads(text))
+                    self.count_event(json.loads(text))
                     self.is_settled.set()
         except CallFailed as failure:
             self.heard.note = f"no listener could be attached: {failure.message}"
@@ -68,7 +68,7 @@ class Listening:
         finally:
             self.is_settled.set()
 
-    def take(self, event: dict[str, Any]) -> None:
+    def count_event(self, event: dict[str, Any]) -> None:
         """Counts an event."""
         heard = self.heard
         heard.events += 1

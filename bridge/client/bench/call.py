@@ -100,7 +100,7 @@ class BenchCall:
         pcm = self._plan.pcm
         end = sounding_end(pcm) or len(pcm)
         limit_s = self._plan.sound_s + self._patience_s
-        speaking = tasks.create_task(self._line.speak(pcm[:end], pcm[end:]))
+        speaking = tasks.create_task(self._line.play_caller_audio(pcm[:end], pcm[end:]))
         try:
             async with asyncio.timeout(limit_s):
                 await self._probe()
@@ -161,7 +161,7 @@ class BenchCall:
             session["instructions"] = self._plan.instructions
         self._probed_at = self._now()
         event_id = f"{_PROBE}{len(self.record.turns)}"
-        await self._line.send({"type": "session.update", "event_id": event_id, "session": session})
+        await self._line.send_client_event({"type": "session.update", "event_id": event_id, "session": session})
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         await self._changes.until(lambda: self._failure is not None or is_so())
@@ -192,7 +192,7 @@ class BenchCall:
             case {"type": "input_audio_buffer.speech_stopped"} if self._heard_at is None:
                 self._stopped_at = now
             case {"type": "response.created"}:
-                self._gaps.begin()
+                self._gaps.begin_response()
                 if self._heard_at is not None and now - self._heard_at > _LEAD_S:
                     self._heard_at = None  # that sound was something else
             case {"type": "response.done", "response": {"status": "cancelled"}}:
@@ -221,7 +221,7 @@ class BenchCall:
         is_audible = not self._line.is_paced or not is_silent(pcm)
         if is_audible and self._heard_at is None:
             self._heard_at = now
-        self._gaps.take(len(pcm) / BYTES_PER_MS / 1000, now, is_audible=is_audible)
+        self._gaps.take_sound(len(pcm) / BYTES_PER_MS / 1000, now, is_audible=is_audible)
 
     def speaking(self, spoken_ms: int) -> None:
         """Does nothing, because nobody looks on."""

@@ -24,12 +24,12 @@ class Gaps:
         self._at = 0.0
         self._is_broken = False
 
-    def begin(self) -> None:
+    def begin_response(self) -> None:
         """Begins a response. The silence before it is not a gap."""
         self._dry_at = self._loud_at = None
         self._is_broken = False
 
-    def take(self, sound_s: float, now: float, *, is_audible: bool) -> None:
+    def take_sound(self, sound_s: float, now: float, *, is_audible: bool) -> None:
         """Takes a piece of sound, which has just come."""
         if self._is_paced:
             self._take_played(now, is_audible=is_audible)

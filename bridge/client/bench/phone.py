@@ -67,7 +67,7 @@ class PhoneBenchCall:
         """Speaks, and then is silent until the answer has been heard."""
         turn, gaps = Turn(), Gaps(is_paced=True)
         self.record.turns.append(turn)
-        gaps.begin()
+        gaps.begin_response()
         spoken, size = paced.encoded(self._plan.pcm), len(paced.silence)
         spoken_at = heard_at = loud_at = None
         at = 0
@@ -78,7 +78,7 @@ class PhoneBenchCall:
             if spoken_at is None and at >= len(spoken):
                 spoken_at, turn.spoken_at_s = now, now - self._began
             is_audible = not is_silent(heard)
-            gaps.take(len(heard) / BYTES_PER_MS / 1000, now, is_audible=is_audible)
+            gaps.take_sound(len(heard) / BYTES_PER_MS / 1000, now, is_audible=is_audible)
             if is_audible:
                 loud_at = now
                 turn.is_early = turn.is_early or spoken_at is None

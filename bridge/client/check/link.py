@@ -52,7 +52,7 @@ class Link:
         """The seconds since the last message came."""
         return monotonic() - self._came_at
 
-    def take(self, text: str | bytes) -> None:
+    def receive_message(self, text: str | bytes) -> None:
         """Takes a message."""
         self._came_at = monotonic()
         try:
@@ -88,11 +88,11 @@ class Link:
         """
         return 0
 
-    async def send(self, message: str | bytes) -> None:
+    async def send_message(self, message: str | bytes) -> None:
         """Sends a message as it is."""
         raise NotImplementedError
 
-    async def speak(self, pcm: bytes) -> None:
+    async def play_caller_audio(self, pcm: bytes) -> None:
         """Speaks in real time, and then is silent in real time, until it is cancelled."""
         raise NotImplementedError
 
@@ -113,17 +113,17 @@ class SocketLink(Link):
         """Takes what comes, until the socket is closed."""
         try:
             while True:
-                self.take(await self._socket.recv())
+                self.receive_message(await self._socket.recv())
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
             self.changes.notify()
 
-    async def send(self, message: str | bytes) -> None:
+    async def send_message(self, message: str | bytes) -> None:
         """Sends a text or a binary message. If the socket is closed, it does nothing."""
         with suppress(ConnectionClosed):
             await self._socket.send(message)
 
-    async def speak(self, pcm: bytes) -> None:
+    async def play_caller_audio(self, pcm: bytes) -> None:
         """Appends 20 ms of sound each 20 ms."""
         size, clock = _FRAME_MS * BYTES_PER_MS, asyncio.get_running_loop().time
         due, at = clock(), 0
@@ -132,7 +132,7 @@ class SocketLink(Link):
             await asyncio.sleep(max(0.0, due - clock()))
             frame = pcm[at : at + size].ljust(size, b"\0")
             at += size
-            await self.send(json.dumps({"type": self.append_kind, "audio": b64encode(frame).decode()}))
+            await self.send_message(json.dumps({"type": self.append_kind, "audio": b64encode(frame).decode()}))
 
     async def ping(self) -> None:
         """Sends a ping, and returns when the pong has come."""
@@ -161,15 +161,15 @@ class PeerLink(Link):
         """The pauses that the clock of the line has left in the sound."""
         return self.line.stood_still_ms
 
-    async def send(self, message: str | bytes) -> None:
+    async def send_message(self, message: str | bytes) -> None:
         """Sends a text over the data channel."""
         self.line.send_text(message if isinstance(message, bytes) else message.encode())
 
-    async def speak(self, pcm: bytes) -> None:
+    async def play_caller_audio(self, pcm: bytes) -> None:
         """Plays the sound, and then silence."""
         self.is_speaking = True
         try:
-            await self.line.speak(pcm, b"")
+            await self.line.play_caller_audio(pcm, b"")
         finally:
             self.is_speaking = False
 
@@ -177,7 +177,7 @@ class PeerLink(Link):
 
     def receive_event(self, event: dict[str, Any]) -> None:
         """Takes a server event."""
-        self.take(json.dumps(event))
+        self.receive_message(json.dumps(event))
 
     def receive_audio(self, pcm: bytes) -> None:
         """Takes the track's sound."""

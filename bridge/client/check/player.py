@@ -264,7 +264,7 @@ class Player:
     async def _put(self, message: str | bytes, *, shown: str) -> None:
         self._mark = len(self._link.events)
         self.sent.append(shown)
-        await self._link.send(message)
+        await self._link.send_message(message)
 
     def _named(self, kind: str) -> str:
         return beta.kind(kind) if self._target.is_beta else kind
@@ -393,7 +393,7 @@ class Player:
         self.sent.append("the phrase, spoken in real time")
         kind, link = self._named(step.until), self._link
         stood_still_ms = link.stood_still_ms
-        speaking = self._tasks.create_task(link.speak(self._phrase))
+        speaking = self._tasks.create_task(link.play_caller_audio(self._phrase))
         try:
             await self._until(
                 lambda: any(event["type"] == kind for event in link.events[self._mark :]),
@@ -416,7 +416,7 @@ class Player:
         self.sent.append(f"{step.milliseconds} ms of the phrase as {step.codec}")
         for start in range(0, len(sound), 4800):
             audio = b64encode(sound[start : start + 4800]).decode()
-            await self._link.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+            await self._link.send_message(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
 
     # HTTP and connections
 

@@ -127,7 +127,7 @@ class _Listener:
                 event = json.loads(message)
                 if event["type"] == "output_audio_buffer.cleared":
                     self._timeline.cut(now)
-                self._transcript.take(event, now)
+                self._transcript.show_event(event, now)
             else:
                 sound = unpack_sound(message)
                 lay = self._timeline.hear if sound.track == "input" else self._timeline.speak
@@ -194,7 +194,7 @@ class _Transcript:
         self._shows_all = shows_all
         self._paint = painter(sys.stdout)
 
-    def take(self, event: dict[str, Any], now: float) -> None:
+    def show_event(self, event: dict[str, Any], now: float) -> None:
         """Shows an event that says something."""
         if self._shows_all:
             self._line(now, "event", json.dumps(event, ensure_ascii=False))

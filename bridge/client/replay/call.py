@@ -54,7 +54,7 @@ class ReplayedCall:
                 async with asyncio.timeout(sound_s + self._patience_s), asyncio.TaskGroup() as tasks:
                     workers = [
                         tasks.create_task(self._line.read()),
-                        tasks.create_task(self._line.speak(recorded.pcm, b"")),
+                        tasks.create_task(self._line.play_caller_audio(recorded.pcm, b"")),
                         acting := tasks.create_task(self._act()),
                     ]
                     await self._changes.until(lambda: bool(self._lost) or (acting.done() and self._is_over()))
@@ -72,7 +72,7 @@ class ReplayedCall:
         """Sends what the client sent, each when it was sent."""
         for act in self._recorded.acts:
             await asyncio.sleep(self._began + act.at_ms / 1000 - self._now())
-            await self._line.send(self._renamed(act.event))
+            await self._line.send_client_event(self._renamed(act.event))
 
     def _renamed(self, event: dict[str, Any]) -> dict[str, Any]:
         """Returns the event with the ids of this call in place of the recorded ones."""
