@@ -189,7 +189,7 @@ class AgentLine:
         self._connection = await self._agents.claim(self._call_id, self._timeout_s)
         self._connection.give_call(self)
         created = {"type": "session.created", "session": _body(state)}
-        self.send(created)
+        self.send_client_event(created)
         owner.received(self, created)
 
     async def run(self) -> UpstreamError | None:
@@ -206,7 +206,7 @@ class AgentLine:
         """The session's format."""
         return format_of(self._state.output.format)
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Sends a client event as the client wrote it."""
         if self._connection is not None:
             self._connection.listener.deliver(EncodedMessage(encode({"event_id": new_id("event"), **body})))

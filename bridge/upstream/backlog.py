@@ -24,7 +24,7 @@ class UpstreamBacklog:
         self._events: deque[Body] = deque()
         self._sound = bytearray()
 
-    def add(self, body: Body) -> None:
+    def keep_event(self, body: Body) -> None:
         """Keeps a client event; raises ``BadEvent`` if too many wait."""
         if len(self._events) >= _MAX_EVENTS:
             raise BadEvent("Too many events wait for the upstream.", code="upstream_busy")
@@ -36,7 +36,7 @@ class UpstreamBacklog:
         self._sound += sound
         del self._sound[:-_MAX_SOUND_BYTES]
 
-    def take(self) -> list[Body]:
+    def take_events(self) -> list[Body]:
         """Takes all events out, oldest first."""
         events = list(self._events)
         self._events.clear()
@@ -53,5 +53,5 @@ class UpstreamBacklog:
 
     def clear(self) -> None:
         """Forgets everything, because the call is over."""
-        self.take()
+        self.take_events()
         self._sound.clear()

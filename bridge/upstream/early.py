@@ -19,7 +19,7 @@ class Early(Generic[T]):
         self._kept: list[T] = []
         self._bytes = 0
 
-    def add(self, one: T) -> None:
+    def keep_early(self, one: T) -> None:
         """Keeps one more, if there is room for it."""
         if len(self._kept) >= _MAX_NUMBER:
             return
@@ -28,7 +28,7 @@ class Early(Generic[T]):
             self._kept.append(one)
             self._bytes += one_bytes
 
-    def take(self) -> list[T]:
+    def take_early(self) -> list[T]:
         """Takes all out, oldest first."""
         kept, self._kept, self._bytes = self._kept, [], 0
         return kept

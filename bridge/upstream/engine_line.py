@@ -72,7 +72,7 @@ class EngineLine:
         """The figures of the engine's stages."""
         return () if self._engine is None else self._engine.stats().stages
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Gives the engine a client event. What it refuses is answered by an ``error`` event."""
         if self._engine is None:
             return

@@ -62,7 +62,7 @@ class Line(Protocol):
         """The format in which it gives the answer."""
         ...
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Sends a GA client event; does nothing on a line that has ended."""
         ...
 

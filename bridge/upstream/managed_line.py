@@ -129,14 +129,14 @@ class ManagedLine(ABC, Generic[_Line, _Hearer]):
         self.opened_at = self._now()
         return greeting
 
-    def take(self, hearer: _Hearer) -> None:
+    def set_hearer(self, hearer: _Hearer) -> None:
         """From now on ``hearer`` gets what comes. The caller calls ``replay_early`` next."""
         self._states.enter(LineState.LIVE)
         self._hearer, self.heard_at = hearer, self._now()
 
     def replay_early(self) -> None:
         """Tells the hearer what came before the line was taken."""
-        for one in self._early.take():
+        for one in self._early.take_early():
             if isinstance(one, dict):
                 self._hear(one)
             elif self._hearer is not None:
@@ -159,7 +159,7 @@ class ManagedLine(ABC, Generic[_Line, _Hearer]):
         if self._states.may_enter(LineState.ENDED):
             self._states.enter(LineState.ENDED)
         self._greeting.cancel()
-        self._early.take()
+        self._early.take_early()
         await self.line.aclose()
 
     # The line's owner
@@ -171,7 +171,7 @@ class ManagedLine(ABC, Generic[_Line, _Hearer]):
             if not self._greeting.done():  # it may have greeted with an error
                 self._greet(body)
         elif self.state is LineState.GREETED:
-            self._early.add(body)
+            self._early.keep_early(body)
         elif self.state in _IN_USE:
             self._hear(body)
 
@@ -181,7 +181,7 @@ class ManagedLine(ABC, Generic[_Line, _Hearer]):
         if self._hearer is not None and self.state in _IN_USE:
             self._hearer.hear_audio(*said)
         elif self.state is LineState.GREETED:
-            self._early.add(said)
+            self._early.keep_early(said)
 
     @abstractmethod
     def _greet(self, body: Body) -> None:

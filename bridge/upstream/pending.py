@@ -103,7 +103,7 @@ class Pending:
             elif isinstance(event, server.InputAudioBufferCommitted):
                 self._owes_answer = answers_turns
 
-    def take(self) -> list[Body]:
+    def take_requests(self) -> list[Body]:
         """All that another upstream must be asked, in order; nothing is pending any more.
 
         Answers that were being given are asked for again, unless somebody had stopped or interrupted them: a cancel

@@ -81,7 +81,7 @@ class Relay:
     def ask(self, line: Line, body: Body, now: float) -> None:
         """Notes a client event that goes out."""
         self._pending.sent(body, now)
-        line.send(body)
+        line.send_client_event(body)
 
     def push(self, line: Line, sound: bytes) -> None:
         """Notes a piece of the caller's sound that goes out."""
@@ -108,7 +108,7 @@ class Relay:
         self.ask(line, self._line_session.brief(created, is_renewal=is_renewal), now)
         self._tell_items(line)
         for body in promised_items(self._recall, line.input_format):
-            line.send({**body, "event_id": self.new_id()})
+            line.send_client_event({**body, "event_id": self.new_id()})
         uncommitted = self._take_uncommitted(line.input_format)
         if uncommitted:
             line.send_audio(uncommitted)
@@ -118,7 +118,7 @@ class Relay:
     def _tell_items(self, line: Line) -> None:
         self._told_items.expect_repeats(str(item.id) for item in self._state.conversation.items())
         for body in items_to_tell(self._state, self._recall, line.input_format):
-            line.send({**body, "event_id": self.new_id()})
+            line.send_client_event({**body, "event_id": self.new_id()})
 
     def hand_over(self, audio_format: AudioFormat) -> tuple[list[Body], bytes, list[Body]]:
         """What an upstream with the session's state must be told besides: events, then sound, then events again."""
@@ -132,7 +132,7 @@ class Relay:
 
     def _take_pending(self) -> list[Body]:
         """Takes out what is to be asked again, less the bridge's own update, which is made anew."""
-        return [body for body in self._pending.take() if not self._line_session.is_update(body["event_id"])]
+        return [body for body in self._pending.take_requests() if not self._line_session.is_update(body["event_id"])]
 
     def _take_uncommitted(self, audio_format: AudioFormat) -> bytes:
         """Takes out the caller's sound that is to be heard again; times count from there."""

@@ -160,7 +160,7 @@ class ResilientUpstream:
             event.event_id = self._relay.new_id()
             if isinstance(event, client.ConversationItemTruncate) and self._current and self._current.line.plays:
                 # The session's own ledger. The service keeps one as well: it stops, and truncates by that.
-                self._current.line.send({"type": "output_audio_buffer.clear", "event_id": event.event_id})
+                self._current.line.send_client_event({"type": "output_audio_buffer.clear", "event_id": event.event_id})
                 return
         body: Body = {**message.body, "event_id": event.event_id}
         item = body.get("item")
@@ -169,7 +169,7 @@ class ResilientUpstream:
         if self._current is not None:
             self._relay.ask(self._current.line, body, _now())
         else:
-            self._backlog.add(body)
+            self._backlog.keep_event(body)
 
     def receive_caller_audio(self, sound: bytes) -> None:
         """Takes a piece of the caller's sound, in ``input_format``."""
@@ -355,7 +355,7 @@ class ResilientUpstream:
         self._figures.name, self._figures.lines = managed.target.name, self._figures.lines + 1
         line, relay, now = managed.line, self._relay, _now()
         managed.answers_before = relay.answers
-        managed.take(self)
+        managed.set_hearer(self)
         self._downstream.upstream_changed()
         if relay.is_live:
             relay.brief(line, session, now, is_renewal=is_renewal)
@@ -364,7 +364,7 @@ class ResilientUpstream:
         sound = self._backlog.take_audio(line.input_format)
         if sound:
             relay.push(line, sound)
-        for body in self._backlog.take():
+        for body in self._backlog.take_events():
             relay.ask(line, body, now)
         managed.replay_early()
 

@@ -85,7 +85,7 @@ class ServiceSocket:
         except BadEvent as error:
             return UpstreamError(error.message, code=error.code)
 
-    def write(self, message: bytes) -> None:
+    def write_message(self, message: bytes) -> None:
         """Writes without waiting. A service that does not take what it is sent is cut off, and counts as lost."""
         socket = self._socket
         if socket is None or self._fault is not None:

@@ -51,7 +51,7 @@ class SpokenQueue:
         self._held_bytes = 0
         self._reached: set[str] = set()
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Sends a GA client event."""
         if len(self._waiting) >= _MAX_WAITING:
             self._write(body)

@@ -31,7 +31,7 @@ def take_over(
     sound = uncommitted + backlog.take_audio(engine.input_format)
     if sound:
         engine.receive_caller_audio(sound)
-    tell([*again, *backlog.take()])
+    tell([*again, *backlog.take_events()])
 
 
 class _Successor:

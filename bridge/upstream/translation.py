@@ -74,9 +74,9 @@ class TranslationLine:
         finally:
             self._over.set()
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Sends an event. After a ``session.close`` the service has a few seconds to finish."""
-        self._socket.write(encode(body))
+        self._socket.write_message(encode(body))
         if body["type"] == CLOSE and not self._is_closing:
             self._is_closing = True
             asyncio.get_running_loop().call_later(_DRAIN_S, self._over.set)
@@ -84,7 +84,7 @@ class TranslationLine:
     def send_audio(self, sound: bytes) -> None:
         """Sends a piece of the caller's sound, unless the translation is being closed."""
         if not self._is_closing:
-            self._socket.write(_APPEND % b2a_base64(sound, newline=False))
+            self._socket.write_message(_APPEND % b2a_base64(sound, newline=False))
 
     async def aclose(self) -> None:
         """Closes the translation, reads what is left of it within a few seconds, and says goodbye; may be called twice.
@@ -93,7 +93,7 @@ class TranslationLine:
         """
         if self._is_greeted and not self._over.is_set():
             if not self._is_closing:
-                self.send({"type": CLOSE})
+                self.send_client_event({"type": CLOSE})
             before = self._output_bytes
             await self._over.wait()
             self._log.info("upstream.drained", output_seconds=round((self._output_bytes - before) / _BYTES_PER_S, 1))
@@ -172,7 +172,7 @@ class TranslationRelay:
     def ask(self, line: Line, body: Body, now: float) -> None:
         """Sends a client event."""
         self._is_closing = self._is_closing or body["type"] == CLOSE
-        line.send(body)
+        line.send_client_event(body)
 
     def push(self, line: Line, sound: bytes) -> None:
         """Sends a piece of the caller's sound, behind the silence that is missing before it."""
@@ -187,12 +187,12 @@ class TranslationRelay:
         self._take(line, now)
         update = self._session.greet(created)
         if update is not None:
-            line.send(update)
+            line.send_client_event(update)
 
     def brief(self, line: Line, created: Body, now: float, *, is_renewal: bool) -> None:
         """Sets a further line as the last one was."""
         self._take(line, now)
-        line.send(self._session.brief(created, is_renewal=is_renewal))
+        line.send_client_event(self._session.brief(created, is_renewal=is_renewal))
 
     def hand_over(self, audio_format: AudioFormat) -> tuple[list[Body], bytes, list[Body]]:
         """Nothing: the embedded engine does not translate, and never goes on with a translation."""

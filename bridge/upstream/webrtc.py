@@ -88,13 +88,13 @@ class WebRtcLine:
         """The format that the peer decodes."""
         return PCM16
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Sends a GA client event.
 
         A commit waits until the sound before it was spoken; all that follows waits behind it.
         """
         if self._queue is not None:
-            self._queue.send(body)
+            self._queue.send_client_event(body)
 
     def send_audio(self, sound: bytes) -> None:
         """Speaks a piece of the caller's sound in real time. Sound too far ahead is refused by an ``error`` event."""

@@ -77,13 +77,13 @@ class WebSocketLine:
         self._input_format = profile.input_format(state.input.format)
         self._output_format = profile.output_format(state.output.format)
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         """Sends a GA client event."""
-        self._socket.write(encode(self._translator.encode(body)))
+        self._socket.write_message(encode(self._translator.encode(body)))
 
     def send_audio(self, sound: bytes) -> None:
         """Sends a piece of the caller's sound; this is the hot path."""
-        self._socket.write(_APPEND % quoted_base64(sound))
+        self._socket.write_message(_APPEND % quoted_base64(sound))
 
     async def aclose(self) -> None:
         """Says goodbye, and cuts where that takes too long; may be called twice."""

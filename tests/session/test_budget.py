@@ -224,7 +224,7 @@ def test_what_waits_for_an_answer_is_counted() -> None:
         answered = items.Response(id=f"resp_{number}", output_modalities=["audio"])
         pending.follow(server.ResponseCreated(response=answered), answers_turns=False)
     assert budget.used_bytes < 1_000_000
-    assert len(pending.take()) <= 512
+    assert len(pending.take_requests()) <= 512
     assert budget.used_bytes == 0
 
 

@@ -105,7 +105,7 @@ async def test_what_an_agent_hears() -> None:
     scene = Scene()
     _, sink = scene.attach()
     line = await scene.line()
-    line.send({"type": "response.create", "event_id": "event_mine", "response": {"new": 1}})
+    line.send_client_event({"type": "response.create", "event_id": "event_mine", "response": {"new": 1}})
     audio = AudioConfig(input=AudioInput(format=PcmuFormat()))
     scene.state.config = scene.state.updated(SessionConfig(audio=audio))
     line.send_audio(b"\xff" * 160)

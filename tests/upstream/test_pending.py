@@ -64,7 +64,7 @@ def test_each_question_has_its_answer(question: Body, answer: ServerEvent | Body
     assert not pending.owes_answer
     follow(pending, answer if isinstance(answer, ServerEvent) else understood(answer))
     assert pending.is_idle
-    assert pending.take() == []
+    assert pending.take_requests() == []
 
 
 def test_an_answer_is_for_the_item_that_it_names() -> None:
@@ -77,7 +77,7 @@ def test_an_answer_is_for_the_item_that_it_names() -> None:
     follow(
         pending, msgspec.convert({"type": "session.updated", "session": {"type": "realtime"}}, server.SessionUpdated)
     )
-    assert [body["event_id"] for body in pending.take()] == ["b", "update_a"]
+    assert [body["event_id"] for body in pending.take_requests()] == ["b", "update_a"]
 
 
 def test_an_error_answers_what_it_names() -> None:
@@ -92,7 +92,7 @@ def test_an_error_answers_what_it_names() -> None:
     assert pending.owes_answer
     follow(pending, server.Error(error=server.ErrorDetail(type="t", message="m")))
     assert not pending.owes_answer
-    assert [body["event_id"] for body in pending.take()] == ["event_2"]
+    assert [body["event_id"] for body in pending.take_requests()] == ["event_2"]
 
 
 def test_an_answer_that_is_being_given_is_asked_for_again() -> None:
@@ -102,7 +102,7 @@ def test_an_answer_that_is_being_given_is_asked_for_again() -> None:
     follow(pending, CREATED)
     pending.sent(asked("conversation.item.create", "event_2", item=ITEM), 0.0)
     assert pending.owes_answer
-    again = pending.take()
+    again = pending.take_requests()
     assert [body["event_id"] for body in again] == ["event_1", "event_2"]
     assert again[0]["response"] == {"instructions": "sing"}
     assert pending.is_idle
@@ -126,7 +126,7 @@ def test_a_turn_that_was_not_answered_is_answered_by_the_next() -> None:
     """It is asked for, since nobody will hear the turn itself again."""
     pending = Pending()
     follow(pending, STARTED, STOPPED, COMMITTED, answers_turns=True)
-    assert types(pending.take()) == ["response.create"]
+    assert types(pending.take_requests()) == ["response.create"]
 
 
 @pytest.mark.parametrize("stop", [STARTED, None], ids=["barge-in", "cancel"])
@@ -139,7 +139,7 @@ def test_an_answer_that_was_stopped_is_not_asked_for_again(stop: ServerEvent | N
     else:
         pending.sent(asked("response.cancel"), 0.0)
     pending.sent(asked("conversation.item.delete", item_id="item_a"), 0.0)
-    assert types(pending.take()) == ["conversation.item.delete"]
+    assert types(pending.take_requests()) == ["conversation.item.delete"]
 
 
 def test_an_answer_beside_the_conversation_is_stopped_by_its_id_only() -> None:
@@ -155,7 +155,7 @@ def test_an_answer_beside_the_conversation_is_stopped_by_its_id_only() -> None:
             pending.sent(stop, 0.0)
         named = isinstance(stop, dict) and "response_id" in stop
         expected = ["event_1", "event_3"] if named else ["event_2", "event_3"]
-        assert [body["event_id"] for body in pending.take()] == expected
+        assert [body["event_id"] for body in pending.take_requests()] == expected
 
 
 def test_a_turn_is_not_answered_beside_the_conversation() -> None:
@@ -168,7 +168,7 @@ def test_a_turn_is_not_answered_beside_the_conversation() -> None:
         follow(pending, STARTED, STOPPED, COMMITTED, answers_turns=True)
         follow(pending, server.ResponseCreated(response=first), server.ResponseDone(response=first))
         assert pending.owes_answer
-        assert [body.get("response") for body in pending.take()] == [
+        assert [body.get("response") for body in pending.take_requests()] == [
             {"conversation": "none"} if first is ours else None
         ]
 
@@ -180,7 +180,7 @@ def test_what_stays_unanswered_is_forgotten() -> None:
     pending.sent(asked("session.update", session={}), 0.0)
     pending.sent(asked("input_audio_buffer.clear"), 5.0)
     pending.forget(1.0)
-    assert types(pending.take()) == ["response.create", "input_audio_buffer.clear"]
+    assert types(pending.take_requests()) == ["response.create", "input_audio_buffer.clear"]
 
 
 def test_there_is_a_bound() -> None:
@@ -188,7 +188,7 @@ def test_there_is_a_bound() -> None:
     pending = Pending()
     for number in range(300):
         pending.sent(asked("input_audio_buffer.clear", str(number)), 0.0)
-    assert [body["event_id"] for body in pending.take()] == [str(number) for number in range(44, 300)]
+    assert [body["event_id"] for body in pending.take_requests()] == [str(number) for number in range(44, 300)]
 
 
 @pytest.mark.parametrize(
@@ -199,4 +199,4 @@ def test_what_nobody_knows_the_answer_of_is_not_waited_for(name: str) -> None:
     pending = Pending()
     pending.sent(asked(name, video_frame="AAAA"), 0.0)
     assert pending.is_idle
-    assert pending.take() == []
+    assert pending.take_requests() == []

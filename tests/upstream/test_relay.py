@@ -39,7 +39,7 @@ class Paper:
     async def run(self) -> None: ...
     async def aclose(self) -> None: ...
 
-    def send(self, body: Body) -> None:
+    def send_client_event(self, body: Body) -> None:
         self.sent.append(body)
 
     def send_audio(self, sound: bytes) -> None:

@@ -98,4 +98,4 @@ class ManagedLiveLine(ManagedLine[LiveLine, LiveHearer]):
         elif body["type"] == "error":
             self._refuse(LiveRefusal(body))
         else:
-            self._early.add(body)  # such as ``info``, which may come first
+            self._early.keep_early(body)  # such as ``info``, which may come first

@@ -40,7 +40,7 @@ class PassedEvents:
         self._taker = taker
         if taker is not None and not self._has_taker:
             self._has_taker = True
-            for body in self._early.take():
+            for body in self._early.take_early():
                 taker(body)
 
     def pass_event(self, body: Body) -> None:
@@ -65,7 +65,7 @@ class PassedEvents:
         if self._taker is not None:
             self._taker(body)
         elif not self._has_taker:
-            self._early.add(body)
+            self._early.keep_early(body)
 
     def go_on(self, started: Body, heard_ms: int) -> None:
         """Notes that another session has taken over after ``heard_ms`` of model time; clients hear an ``info``."""

@@ -171,7 +171,7 @@ class LiveUpstream:
         if self._current is not None:
             self._current.line.send_live_event(body)
         else:
-            self._backlog.add(body)
+            self._backlog.keep_event(body)
 
     def tell(self, taker: Callable[[Body], None] | None) -> None:
         """From now on ``taker`` gets what the service says, sound excepted; ``session.started`` is the first."""
@@ -362,9 +362,9 @@ class LiveUpstream:
         waiting = self._backlog.take_audio(line.input_format)
         if waiting:
             self.receive_caller_audio(waiting)
-        for body in self._backlog.take():
+        for body in self._backlog.take_events():
             line.send_live_event(body)
-        managed.take(self)
+        managed.set_hearer(self)
         managed.replay_early()
 
     async def _until_over(self, managed: ManagedLiveLine) -> None:

@@ -57,7 +57,7 @@ class LiveWebSocketLine:
         )
         await socket.open()
         session = start.for_socket(self._target.model)
-        socket.write(encode({"type": "session.start", "event_id": new_id("event"), "session": session}))
+        socket.write_message(encode({"type": "session.start", "event_id": new_id("event"), "session": session}))
 
     async def run(self) -> UpstreamError | None:
         """Hands over what comes, until the end; returns why it ended."""
@@ -77,12 +77,12 @@ class LiveWebSocketLine:
     def send_live_event(self, body: Body) -> None:
         """Sends a Live client event."""
         if self._socket is not None:
-            self._socket.write(encode(body))
+            self._socket.write_message(encode(body))
 
     def send_audio(self, sound: bytes) -> None:
         """Sends a piece of the caller's sound; this is the hot path."""
         if self._socket is not None:
-            self._socket.write(_APPEND % b2a_base64(sound, newline=False))
+            self._socket.write_message(_APPEND % b2a_base64(sound, newline=False))
 
     async def aclose(self) -> None:
         """Says goodbye, and cuts where that takes too long; may be called twice."""
