@@ -55,7 +55,7 @@ class _Caller(Caller):
     def watch(self, peer: Peer) -> None:
         """From now on each packet's time is noted, at the socket."""
         clock = time.perf_counter
-        send, take = peer.ice.send, peer.ice.hand_over
+        send, take = peer.ice.send_datagram, peer.ice.hand_over
 
         def note_sent(datagram: bytes) -> None:
             if packet_kind(datagram) is PacketKind.RTP:
@@ -67,7 +67,7 @@ class _Caller(Caller):
                 self.came.append((clock(), int.from_bytes(datagram[4:8], "big")))
             take(kind, datagram, now)
 
-        peer.ice.send = note_sent  # type: ignore[method-assign]
+        peer.ice.send_datagram = note_sent  # type: ignore[method-assign]
         peer.ice.hand_over = note_came  # type: ignore[method-assign]
 
 

@@ -135,7 +135,7 @@ class Callers:
                 async with asyncio.timeout(_LIMIT_S):
                     await owner.closed.wait()
             elif way == "gone":
-                peer.ice.send = lambda datagram: None  # type: ignore[method-assign]
+                peer.ice.send_datagram = lambda datagram: None  # type: ignore[method-assign]
 
     async def _websocket(self, life_s: float) -> None:
         created: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

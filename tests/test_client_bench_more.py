@@ -44,12 +44,12 @@ def hello() -> bytes:
 async def _passed(network: Network, number: int, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What of 500 packets of sound and one of DTLS gets through, in the order in which it does."""
     out: list[bytes] = []
-    monkeypatch.setattr(IceFull, "send", lambda self, datagram: out.append(datagram))
+    monkeypatch.setattr(IceFull, "send_datagram", lambda self, datagram: out.append(datagram))
     changes = ChangeSignal()
     agent = BadNetwork(network, number)
     for place in range(500):
-        agent.send(_RTP + place.to_bytes(2, "big"))
-    agent.send(_DTLS)
+        agent.send_datagram(_RTP + place.to_bytes(2, "big"))
+    agent.send_datagram(_DTLS)
     expected = 501 - agent.lost
     async with asyncio.timeout(scaled(5)):
         await changes.until(lambda: len(out) == expected)

@@ -125,7 +125,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         request.add_message_integrity(self._remote_pwd.encode())
         request.add_fingerprint()
         self._check_at = self._loop.time()
-        self.send(bytes(request))
+        self.send_datagram(bytes(request))
 
     def send_frame(self, number: int) -> None:
         """The 20 ms of speech with this number; where some are left out, the microphone was off."""
@@ -140,9 +140,9 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         if weather.loss_percent and self._random.random() * 100 < weather.loss_percent:
             return
         if weather.jitter_ms:
-            self._loop.call_later(self._random.random() * weather.jitter_ms / 1000, self.send, packet)
+            self._loop.call_later(self._random.random() * weather.jitter_ms / 1000, self.send_datagram, packet)
         else:
-            self.send(packet)
+            self.send_datagram(packet)
 
     def send_rtp(self, payload: bytes, *, sequence: int, rtp_timestamp: int, payload_type: int | None = None) -> bytes:
         """Sends a packet of sound, whatever the weather; returns it as it was before its encryption.
@@ -151,7 +151,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         """
         kind = self._payload_type if payload_type is None else payload_type
         packet = _HEADER.pack(0x80, kind, sequence & 0xFFFF, rtp_timestamp & 0xFFFFFFFF, self._ssrc) + payload
-        self.send(self._protect(packet))
+        self.send_datagram(self._protect(packet))
         return packet
 
     def keep_alive(self, now: float) -> None:
@@ -162,9 +162,9 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
             self._report_at = now
             sequence, ssrc = (int.from_bytes(self._last_heard[at:end], "big") for at, end in ((2, 4), (8, 12)))
             block = ReportBlock(ssrc, 0, 0, sequence, 0, 0, 0)
-            self.send(self._protect_rtcp(write_report(self._ssrc, CNAME, sender=None, block=block)))
+            self.send_datagram(self._protect_rtcp(write_report(self._ssrc, CNAME, sender=None, block=block)))
 
-    def send(self, datagram: bytes) -> None:
+    def send_datagram(self, datagram: bytes) -> None:
         """Or loses it."""
         try:
             self._socket.sendto(datagram, self._remote)

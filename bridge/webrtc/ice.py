@@ -184,7 +184,7 @@ class IceAgent:
     def keep_consent(self, now: float) -> None:
         """Asks the peer whether it may still be sent to, if that is due; called every second."""
 
-    def send(self, datagram: bytes) -> None:
+    def send_datagram(self, datagram: bytes) -> None:
         """Sends a datagram to where the peer is now; before the peer's first check it is lost."""
         raise NotImplementedError
 
@@ -203,7 +203,7 @@ class IceAgent:
         return await self._dtls.get()
 
     async def _send(self, datagram: bytes) -> None:
-        self.send(datagram)
+        self.send_datagram(datagram)
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +442,7 @@ class IceLite(IceAgent):
         if request is not None:
             self._table.sender_for(address)(request, address)
 
-    def send(self, datagram: bytes) -> None:
+    def send_datagram(self, datagram: bytes) -> None:
         """Sends a datagram to where the peer is now; before the peer's first check it is lost."""
         if self._send_datagram is not None and self._address is not None:
             self._send_datagram(datagram, self._address)

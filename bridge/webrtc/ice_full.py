@@ -166,7 +166,7 @@ class IceFull(IceAgent):
         self._heard()
         self.connected.set()
 
-    def send(self, datagram: bytes) -> None:
+    def send_datagram(self, datagram: bytes) -> None:
         """Sends a datagram at once, past aioice's coroutines; before a pair is nominated it is lost."""
         pair = self._connection._nominated.get(1)
         if pair is not None and not self._is_closed:

@@ -108,7 +108,7 @@ class RtpSession:
         keys, self._keys = self._keys, None
         if keys is not None and self._has_audio:
             with suppress(Exception):  # whatever keeps it from being said, the call is over
-                self._ice.send(keys.protect_rtcp(self.reports.leave(now)))
+                self._ice.send_datagram(keys.protect_rtcp(self.reports.leave(now)))
 
     @property
     def resent(self) -> int:
@@ -169,7 +169,7 @@ class RtpSession:
         if missing and self._sent is not None:
             round_trip_s = (self.reports.round_trip_ms or 0.0) / 1000
             for datagram in self._sent.again(missing, now, round_trip_s=round_trip_s):
-                self._ice.send(datagram)
+                self._ice.send_datagram(datagram)
 
     # The clock's side
 
@@ -210,13 +210,13 @@ class RtpSession:
         try:
             report = self.reports.due(now)
             if report is not None:
-                self._ice.send(keys.protect_rtcp(report))
+                self._ice.send_datagram(keys.protect_rtcp(report))
         except Exception as error:
             self._on_failure(error)
 
     def _send(self, sequence: int, packet: bytes, keys: SrtpKeys) -> None:
         datagram = keys.protect(packet)
-        self._ice.send(datagram)
+        self._ice.send_datagram(datagram)
         if self._sent is not None:
             self._sent.keep(sequence, datagram)
 

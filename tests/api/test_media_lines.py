@@ -82,7 +82,7 @@ async def test_a_check_beside_requests(daemon: Daemon, tls: ssl.SSLContext | Non
         (length,) = struct.unpack("!H", await reader.readexactly(2))
         assert (await reader.readexactly(length))[:2] == b"\x01\x01"
         assert agent.connected.is_set()
-        agent.send(b"\x17 a datagram")
+        agent.send_datagram(b"\x17 a datagram")
         assert await reader.readexactly(2 + 12) == _framed(b"\x17 a datagram")
         assert (await request("GET", f"{daemon.url}healthz", tls=tls)).status == 200
         async with open_socket(daemon.url, "model=any", additional_headers=_HEADERS, ssl=tls) as client:

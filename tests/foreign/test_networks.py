@@ -270,14 +270,14 @@ class _Share:
         self._ice = ice
         for name in ("checked", "receive_datagram", "receive_from_elsewhere"):
             setattr(ice, name, self._noting(getattr(ice, name)))
-        send = ice.send
+        send = ice.send_datagram
 
         def sends(datagram: bytes) -> None:
             send(datagram)
             if not self.sent_at and self.first_at and not self._is_left(ice._address):
                 self.sent_at = self._now()
 
-        ice.send = sends
+        ice.send_datagram = sends
 
     def _noting(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **more: Any) -> Any:

@@ -93,5 +93,5 @@ async def test_what_is_sent_may_be_relayed() -> None:
             await callee.until(lambda: len(callee.pcm) >= 24_000)
             protocol.transport = relayed._transport
         sent = relayed.sent
-        peer.ice.send(b"late")
+        peer.ice.send_datagram(b"late")
         assert 20 <= sent == relayed.sent  # half a second, some of it perhaps made up by the one who waited

@@ -66,7 +66,7 @@ class Wire:
     def target(self) -> Address | None:
         """Where the agent sends to."""
         before = len(self.sent)
-        self.agent.send(b"probe")
+        self.agent.send_datagram(b"probe")
         return self.sent[before][1] if len(self.sent) > before else None
 
     # As a transport

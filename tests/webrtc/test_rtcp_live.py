@@ -83,7 +83,7 @@ async def test_a_lost_packet_is_sent_again(
     """Where the offer has a=rtcp-fb nack, a packet that was lost arrives once it is asked for; else it does not."""
     caller = await place_call(endpoint, patch=nack if is_negotiated else str)
     ear = Ear(caller)
-    send = caller.peer.ice.send
+    send = caller.peer.ice.send_datagram
     lost: list[int] = []
 
     def lose_one(datagram: bytes) -> None:
@@ -92,7 +92,7 @@ async def test_a_lost_packet_is_sent_again(
         else:
             send(datagram)
 
-    monkeypatch.setattr(caller.peer.ice, "send", lose_one)
+    monkeypatch.setattr(caller.peer.ice, "send_datagram", lose_one)
     caller.peer.play(PART, speech_pcm)
     await ear.until(lambda: len(ear.rtp) >= 15)
     assert lost

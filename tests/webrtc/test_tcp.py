@@ -82,7 +82,7 @@ async def test_a_check_in_crumbs(endpoint: Endpoint) -> None:
             await asyncio.sleep(0)
         assert (await line.datagram())[:2] == b"\x01\x01"
         assert agent.connected.is_set()
-        agent.send(_DTLS)
+        agent.send_datagram(_DTLS)
         assert await line.datagram() == _DTLS
         agent.close()
         assert await line.is_closed()
@@ -170,7 +170,7 @@ async def test_one_source_at_two_local_addresses() -> None:
             second.send(framed(bytes(check(agent))))
             assert await second.is_closed()
             assert endpoint.mux.drops == {"tcp_twice": 1}
-            agent.send(_DTLS)
+            agent.send_datagram(_DTLS)
             assert await first.datagram() == _DTLS
             await second.close()
             await first.close()
@@ -189,7 +189,7 @@ async def test_a_peer_that_does_not_read(endpoint: Endpoint) -> None:
         line.send(framed(bytes(check(agent))))
         await line.datagram()
         for _ in range(20_000):
-            agent.send(bytes(1200))
+            agent.send_datagram(bytes(1200))
         assert endpoint.mux.drops["tcp_slow"] > 1000
 
 
@@ -202,11 +202,11 @@ async def test_a_connection_that_ends(endpoint: Endpoint) -> None:
     async with asyncio.timeout(WITHIN_S):
         while agent.addresses:  # noqa: ASYNC110 (there is no event for it)
             await asyncio.sleep(0)
-    agent.send(b"into the void")
+    agent.send_datagram(b"into the void")
     async with connected(endpoint) as line:
         line.send(framed(bytes(check(agent))))
         await line.datagram()
-        agent.send(_DTLS)
+        agent.send_datagram(_DTLS)
         assert await line.datagram() == _DTLS
 
 

@@ -43,15 +43,15 @@ class BadNetwork(IceFull):
         self._jitter_s = network.jitter_ms / 1000
         self._random = random.Random(f"{network.seed}:{number}")
 
-    def send(self, datagram: bytes) -> None:
+    def send_datagram(self, datagram: bytes) -> None:
         """Sends a datagram, now or later, or loses it."""
         if packet_kind(datagram) not in _SOUND:
-            super().send(datagram)
+            super().send_datagram(datagram)
             return
         is_lost, delay_s = self._random.random() < self._loss, self._random.random() * self._jitter_s
         if is_lost:
             self.lost += 1
         elif delay_s > 0:
-            asyncio.get_running_loop().call_later(delay_s, super().send, datagram)
+            asyncio.get_running_loop().call_later(delay_s, super().send_datagram, datagram)
         else:
-            super().send(datagram)
+            super().send_datagram(datagram)
