@@ -182,7 +182,7 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
             )
         origin = keys.admit_page(request.headers)
         calls.require_accepting()
-        await allowance.take(request.client.host if request.client is not None else "")
+        await allowance.count_key(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
             return _secret(await _mint_beta(keys, calls, turn, wanted, allowed_origins=(origin,)))

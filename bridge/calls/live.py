@@ -269,7 +269,7 @@ class LiveAccess:
             raise unknown_call(call_id)
         session.audience.require_room()
         reservation = Reservation()
-        await self._quotas.listeners.take(grant.key_id, reservation)
+        await self._quotas.listeners.reserve_place(grant.key_id, reservation)
         return SidebandPlace(
             call,
             reservation,

@@ -52,7 +52,7 @@ class PlayerAccess:
         reservation = Reservation()
         try:
             session.audience.require_room()
-            await self._quotas.listeners.take(grant.key_id, reservation)
+            await self._quotas.listeners.reserve_place(grant.key_id, reservation)
             await self._keys.spend(grant.token)
             player, answer = self._all_players.accept(
                 session, offer, chosen, key_id=grant.key_id, on_gone=reservation.release

@@ -65,7 +65,7 @@ class KeyQuota(Protocol):
         """Raises ``OverLimit`` if one more would be refused."""
         ...
 
-    async def take(self, key_id: str, reservation: Reservation) -> None:
+    async def reserve_place(self, key_id: str, reservation: Reservation) -> None:
         """Counts one more for as long as the reservation is held, or raises ``OverLimit``; both in one step.
 
         Giving it back returns at once; what others have to be told is told later.
@@ -89,7 +89,7 @@ class LocalKeyQuota:
         if self._counts(key_id) and self._taken[key_id] >= self.limit:
             raise over_quota(self.limit, self._what, self._code)
 
-    async def take(self, key_id: str, reservation: Reservation) -> None:
+    async def reserve_place(self, key_id: str, reservation: Reservation) -> None:
         """See ``KeyQuota``. Nothing is awaited between the look and the count."""
         await self.require_room(key_id)
         if self._counts(key_id):
@@ -148,7 +148,7 @@ class KeyAllowance(Protocol):
         """Whether there are any at all."""
         ...
 
-    async def take(self, address: str) -> None:
+    async def count_key(self, address: str) -> None:
         """Counts one more for ``address`` in one step with the look; raises ``OverLimit``."""
         ...
 
@@ -180,7 +180,7 @@ class LocalKeyAllowance:
         """See ``KeyAllowance``."""
         return self.limit > 0
 
-    async def take(self, address: str) -> None:
+    async def count_key(self, address: str) -> None:
         """See ``KeyAllowance``."""
         now = self._clock()
         if now - self._since >= _WINDOW_S:

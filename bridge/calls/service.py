@@ -195,7 +195,7 @@ class CallService:
         """Reserves a place for a call of the key, whose terms follow; raises what ``require_room`` does."""
         reservation = self._registry.admission.reserve(key_id)
         try:
-            await self._quotas.calls.take(key_id, reservation)
+            await self._quotas.calls.reserve_place(key_id, reservation)
         except BaseException:
             reservation.release()
             raise
@@ -257,7 +257,7 @@ class CallService:
         session.audience.require_room()
         session.audience.require_event(choices.after)
         reservation = Reservation()
-        await self._quotas.listeners.take(grant.key_id, reservation)
+        await self._quotas.listeners.reserve_place(grant.key_id, reservation)
         return SessionPlace(session, role, choices, dialect, reservation)
 
     async def place_for_watcher(self, grant: Grant, choices: Choices) -> SocketPlace:
@@ -265,7 +265,7 @@ class CallService:
         grant.require_admin()
         self._registry.events.require_known(choices)
         reservation = Reservation()
-        await self._quotas.listeners.take(grant.key_id, reservation)
+        await self._quotas.listeners.reserve_place(grant.key_id, reservation)
         return WatcherPlace(lambda: self.list_calls(grant), self._registry.events, choices, reservation)
 
     async def place_for_agent(self, grant: Grant, call_id: str | None) -> SocketPlace:
@@ -283,7 +283,7 @@ class CallService:
             await self._find_for(API_KEY_ID, call_id)
         reservation = Reservation()
         try:
-            await self._quotas.agents.take(grant.key_id, reservation)
+            await self._quotas.agents.reserve_place(grant.key_id, reservation)
             await self._keys.spend(grant.token)
         except BaseException:
             reservation.release()

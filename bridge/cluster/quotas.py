@@ -103,7 +103,7 @@ class RedisKeyQuota:
         if held is not None and held.count >= self.limit and self._counts(key_id):
             raise over_quota(self.limit, self._what, self._code)
 
-    async def take(self, key_id: str, reservation: Reservation) -> None:
+    async def reserve_place(self, key_id: str, reservation: Reservation) -> None:
         """Takes one; see ``KeyQuota``. Raises ``CannotCheck`` for a minted key if Redis cannot be asked."""
         if not self._counts(key_id):
             return
@@ -200,7 +200,7 @@ class RedisKeyAllowance:
         """Whether anything may be taken at all; see ``KeyAllowance``."""
         return self.limit > 0
 
-    async def take(self, address: str) -> None:
+    async def count_key(self, address: str) -> None:
         """Takes one for the address; see ``KeyAllowance``. Raises ``CannotCheck`` if Redis cannot be asked."""
         holder = key_digest(str(holder_of(address)), self._salt).hex()[:32]
         if int(await self._store.ask(_ALLOW, self._store.name("allowance", holder), _WINDOW_MS)) > self.limit:

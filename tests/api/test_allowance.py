@@ -16,23 +16,23 @@ async def test_each_address_has_its_own() -> None:
     clock = FakeClock(100.0)
     allowance = LocalKeyAllowance(2, clock=clock)
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1", ""):
-        await allowance.take(address)
+        await allowance.count_key(address)
     clock.now += 59
     with pytest.raises(OverLimit) as caught:
-        await allowance.take("192.0.2.1")
+        await allowance.count_key("192.0.2.1")
     assert caught.value.headers["Retry-After"]
-    await allowance.take("192.0.2.2")
+    await allowance.count_key("192.0.2.2")
     clock.now += 1
-    await allowance.take("192.0.2.1")
+    await allowance.count_key("192.0.2.1")
 
 
 async def test_a_network_of_ipv6_is_one_address() -> None:
     """Whoever has one address of a /64 has all of them."""
     allowance = LocalKeyAllowance(1, clock=FakeClock(0.0))
-    await allowance.take("2001:db8:0:1::1")
+    await allowance.count_key("2001:db8:0:1::1")
     with pytest.raises(OverLimit):
-        await allowance.take("2001:db8:0:1:ffff::2")
-    await allowance.take("2001:db8:0:2::1")
+        await allowance.count_key("2001:db8:0:1:ffff::2")
+    await allowance.count_key("2001:db8:0:2::1")
 
 
 async def test_pages_get_so_many_keys(serve_with: ServeWith) -> None:

@@ -38,9 +38,9 @@ class _SlowKeyStore(LocalKeyStore):
 class _SlowQuota(LocalKeyQuota):
     """Counts in one step, after a while."""
 
-    async def take(self, key_id: str, reservation: Reservation) -> None:
+    async def reserve_place(self, key_id: str, reservation: Reservation) -> None:
         await asyncio.sleep(0)
-        await super().take(key_id, reservation)
+        await super().reserve_place(key_id, reservation)
 
 
 class _House:

@@ -37,7 +37,7 @@ async def _race(url: str, name: str, what: str, tries: int, keys: list[str]) -> 
         async def one(number: int) -> bool:
             try:
                 if what == "quota":
-                    await quota.take("key_1", held)
+                    await quota.reserve_place("key_1", held)
                 else:
                     await minted.spend(tokens[number])
             except (OverLimit, Unauthorized):

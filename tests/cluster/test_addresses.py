@@ -91,9 +91,9 @@ async def test_all_that_is_shared_works_by_each_kind_of_url(
         assert found is not None
         await keys.spend(found.grant.token)
         one, other = (RedisKeyQuota(store, node, 1, name="calls", what="calls") for node in (here, there))
-        await one.take("key_1", Reservation())
+        await one.reserve_place("key_1", Reservation())
         with pytest.raises(OverLimit):
-            await other.take("key_1", Reservation())
+            await other.reserve_place("key_1", Reservation())
         nodes = new_nodes(store)
         await nodes.say()
         assert [node.id for node in nodes.alive] == [nodes.id]

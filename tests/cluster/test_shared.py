@@ -150,19 +150,19 @@ async def test_a_quota_counts_over_processes(stores: tuple[SharedStore, SharedSt
     """What one has is missing in the other, and what is given back is free there as well."""
     here, there = map(_quota, stores)
     first, second = Reservation(), Reservation()
-    await here.take("key_1", first)
-    await there.take("key_1", second)
+    await here.reserve_place("key_1", first)
+    await there.reserve_place("key_1", second)
     for quota in (here, there):
         with pytest.raises(OverLimit, match="2 calls") as refused:
-            await quota.take("key_1", Reservation())
+            await quota.reserve_place("key_1", Reservation())
         assert refused.value.code == "too_many_calls"
-    await there.take("key_2", Reservation())
-    await there.take(API_KEY_ID, Reservation())
+    await there.reserve_place("key_2", Reservation())
+    await there.reserve_place(API_KEY_ID, Reservation())
     first.release()
 
     async def has_room() -> bool:
         try:
-            await there.take("key_1", Reservation())
+            await there.reserve_place("key_1", Reservation())
         except OverLimit:
             return False
         return True
@@ -176,8 +176,8 @@ async def test_what_a_dead_process_had_is_free_after_its_lease(
     """It does not renew; who lives does, and keeps what it has."""
     monkeypatch.setattr("bridge.cluster.quotas._LEASE_MS", int(scaled(300)))
     dead, living = map(_quota, stores)
-    await dead.take("key_1", Reservation())
-    await living.take("key_1", Reservation())
+    await dead.reserve_place("key_1", Reservation())
+    await living.reserve_place("key_1", Reservation())
     renewed = 0
 
     async def has_room() -> bool:
@@ -185,7 +185,7 @@ async def test_what_a_dead_process_had_is_free_after_its_lease(
         renewed += 1
         living.renew()
         try:
-            await living.take("key_1", Reservation())
+            await living.reserve_place("key_1", Reservation())
         except OverLimit:
             return False
         return True
@@ -193,17 +193,17 @@ async def test_what_a_dead_process_had_is_free_after_its_lease(
     await until(has_room)
     assert renewed > 2
     with pytest.raises(OverLimit):
-        await living.take("key_1", Reservation())
+        await living.reserve_place("key_1", Reservation())
 
 
 async def test_an_address_has_one_allowance_in_all_processes(stores: tuple[SharedStore, SharedStore]) -> None:
     """So many in a minute, whichever process is asked; an IPv6 network counts as one."""
     here, there = (RedisKeyAllowance(store, 2, SECRET) for store in stores)
-    await here.take("2001:db8::1")
-    await there.take("2001:db8::2")
+    await here.count_key("2001:db8::1")
+    await there.count_key("2001:db8::2")
     with pytest.raises(OverLimit, match="2 keys in the last minute"):
-        await here.take("2001:db8::3")
-    await here.take("2001:db8:0:1::1")
+        await here.count_key("2001:db8::3")
+    await here.count_key("2001:db8:0:1::1")
     assert here.is_open
     assert not RedisKeyAllowance(stores[0], 0, SECRET).is_open
 
@@ -414,16 +414,16 @@ async def test_what_cannot_be_checked_is_refused() -> None:
             keys.find("ek_1"),
             keys.mint(_CLIENT, ttl_s=60),
             keys.spend("token"),
-            quota.take("key_1", Reservation()),
-            RedisKeyAllowance(store, 1, SECRET).take("192.0.2.1"),
+            quota.reserve_place("key_1", Reservation()),
+            RedisKeyAllowance(store, 1, SECRET).count_key("192.0.2.1"),
         ):
             with pytest.raises(CannotCheck) as refused:
                 await asking
             assert (refused.value.http_status, "Retry-After" in refused.value.headers) == (503, True)
         assert not await keys.is_named("https://a.example")
-        await quota.take(API_KEY_ID, Reservation())
+        await quota.reserve_place(API_KEY_ID, Reservation())
         with pytest.raises(OverLimit):
-            await quota.take(API_KEY_ID, Reservation())
+            await quota.reserve_place(API_KEY_ID, Reservation())
         assert store.complaint is not None
 
 
@@ -454,9 +454,9 @@ async def test_owners_publish_again_to_a_redis_that_came_back_empty() -> None:
     async with server.store() as here, server.store() as there:
         async with server.serving():
             quota = _quota(here, 1)
-            await quota.take("key_1", Reservation())
+            await quota.reserve_place("key_1", Reservation())
         with pytest.raises(CannotCheck):
-            await quota.take("key_2", Reservation())
+            await quota.reserve_place("key_2", Reservation())
         async with server.serving():
 
             async def is_back() -> bool:
@@ -469,7 +469,7 @@ async def test_owners_publish_again_to_a_redis_that_came_back_empty() -> None:
             async def is_counted() -> bool:
                 reservation = Reservation()
                 try:
-                    await _quota(there, 1).take("key_1", reservation)
+                    await _quota(there, 1).reserve_place("key_1", reservation)
                 except (CannotCheck, OverLimit) as error:
                     return isinstance(error, OverLimit)
                 reservation.release()
