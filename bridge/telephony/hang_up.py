@@ -50,7 +50,7 @@ class HttpHangUp:
         """
         try:
             async with new_client(_TIMEOUT_S, self._api.headers, trust_env=False) as http:
-                return (await self._api.send(http, self._request, NOBODYS)).status_code
+                return (await self._api.send_request(http, self._request, NOBODYS)).status_code
         except HTTPStatusError as error:  # the request for a token failed
             return error.response.status_code
         except Exception as error:  # also if the key is malformed, so that it signs nothing
@@ -64,7 +64,7 @@ class HttpHangUp:
                 if number:
                     await asyncio.sleep(_PAUSE_S * number)
                 try:
-                    response = await self._api.send(http, self._request, call)
+                    response = await self._api.send_request(http, self._request, call)
                 except HTTPStatusError as error:  # the request for a token failed
                     problem = f"HTTP {error.response.status_code} for a token"
                     if error.response.status_code not in _AGAIN:

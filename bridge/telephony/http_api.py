@@ -35,7 +35,7 @@ class HttpApi:
     authorize: Callable[[Client], Awaitable[Mapping[str, str]]] | None = None
     sign: Callable[[Request], Request] | None = None
 
-    async def send(self, http: Client, request: "ApiRequest", call: str, target: str = "") -> Response:
+    async def send_request(self, http: Client, request: "ApiRequest", call: str, target: str = "") -> Response:
         """Returns the answer to ``request`` for the call with this id; raises ``HTTPError`` or ``ValueError``."""
         headers = dict(await self.authorize(http)) if self.authorize is not None else {}
         said: Any = request.body(target) if callable(request.body) else request.body

@@ -45,7 +45,7 @@ class HttpTransfer:
         carrier = self._api.carrier
         try:
             async with new_client(_TIMEOUT_S, self._api.headers, trust_env=False) as http:
-                response = await self._api.send(http, self._request, call, target)
+                response = await self._api.send_request(http, self._request, call, target)
         except (HTTPError, ValueError) as error:  # ValueError: the answer to the request for a token held none
             reason = f"{carrier} cannot be reached: {str(error) or type(error).__name__}"
             raise UpstreamError(reason, code="refer_failed") from error
