@@ -57,7 +57,7 @@ class Manager(Protocol):
 class SupervisorLink(Protocol):
     """The supervisor of a worker, which tells it what a signal tells a process that is by itself."""
 
-    def begin(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    def announce_serving(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
         """Says that ``daemon`` serves. From now on ``stop`` and ``reload`` are called when the supervisor says so."""
         ...
 
@@ -184,7 +184,7 @@ class _Service:
 
             gc.freeze()  # what is here now stays: looking through it again would stop all sound for 40 ms
             if launch.supervisor is not None:
-                launch.supervisor.begin(daemon, on_signal, reload)
+                launch.supervisor.announce_serving(daemon, on_signal, reload)
             else:
                 loop.add_signal_handler(signal.SIGINT, on_signal)
                 loop.add_signal_handler(signal.SIGHUP, on_hang_up)

@@ -31,10 +31,10 @@ __all__ = [
     "ToWorker",
     "connection_to_supervisor",
     "new_connection",
-    "receive",
     "receive_assignment",
-    "send",
+    "receive_message",
     "send_assignment",
+    "send_message",
 ]
 
 ENVIRONMENT = "SUPERVISOR_CONNECTION"
@@ -144,7 +144,7 @@ def new_connection() -> tuple[socket.socket, socket.socket]:
     return here, there
 
 
-def send(connection: socket.socket, message: ToWorker | FromWorker) -> bool:
+def send_message(connection: socket.socket, message: ToWorker | FromWorker) -> bool:
     """Sends a message; returns False if the other side is gone, or has not read for so long that there is no room."""
     try:
         connection.send(_encoder.encode(message))
@@ -153,7 +153,7 @@ def send(connection: socket.socket, message: ToWorker | FromWorker) -> bool:
     return True
 
 
-def receive(connection: socket.socket) -> ToWorker | FromWorker | None:
+def receive_message(connection: socket.socket) -> ToWorker | FromWorker | None:
     """Returns the next message; None if the other side is gone. Raises ``BlockingIOError`` if there is none yet."""
     try:
         data = connection.recv(_MAX_BYTES)

@@ -135,7 +135,7 @@ class WorkerProcess:
     def tell(self, message: ToWorker) -> None:
         """Sends the process a message, if there is one that serves."""
         if self._connection is not None and self.serving is not None:
-            messages.send(self._connection, message)
+            messages.send_message(self._connection, message)
 
     def stop(self) -> None:
         """Has the process stop together with all others; one that does not serve yet ends at once."""
@@ -175,7 +175,7 @@ class WorkerProcess:
         """Takes one message; returns whether there may be more."""
         assert self._connection is not None, "it is listened to"
         try:
-            message = messages.receive(self._connection)
+            message = messages.receive_message(self._connection)
         except BlockingIOError:
             return False
         except msgspec.MsgspecError as error:  # the code was changed under a running supervisor

@@ -57,7 +57,7 @@ def serve_as_worker(config: Config, sources: Sources, connection: socket.socket)
         try:
             return run(_own(config, assignment.number), _launch(assignment, sockets, sources, supervisor), stream)
         except ConfigError as error:
-            messages.send(connection, Failed(message=error.message, param=error.param or "workers"))
+            messages.send_message(connection, Failed(message=error.message, param=error.param or "workers"))
             return 2
 
 
@@ -99,7 +99,7 @@ class _Supervisor:
         self._stop: Callable[[], None] = lambda: None
         self._reload: Callable[[], None] = lambda: None
 
-    def begin(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    def announce_serving(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
         """Begins to listen to the supervisor; see ``SupervisorLink``."""
         self._daemon, self._stop, self._reload = daemon, stop, reload
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self._listen)
@@ -137,11 +137,11 @@ class _Supervisor:
         asyncio.get_running_loop().call_later(ALIVE_EVERY_S, self._say_alive)
 
     def _tell(self, message: messages.FromWorker) -> None:
-        messages.send(self._connection, message)
+        messages.send_message(self._connection, message)
 
     def _listen(self) -> None:
         try:
-            message = messages.receive(self._connection)
+            message = messages.receive_message(self._connection)
         except BlockingIOError:
             return
         except msgspec.MsgspecError as error:  # a supervisor of another version

@@ -74,7 +74,7 @@ async def test_what_a_worker_refuses_is_the_supervisors_refusal() -> None:
     program = (
         "import os, socket; from bridge.supervisor.messages import *; from bridge.supervisor import messages\n"
         "connection = connection_to_supervisor(os.environ); messages.receive_assignment(connection)\n"
-        "messages.send(connection, Failed(message='engine: there is none', param='engine'))"
+        "messages.send_message(connection, Failed(message='engine: there is none', param='engine'))"
     )
     with pytest.raises(ConfigError, match="engine: there is none") as refused:
         await _supervised(program)
@@ -111,7 +111,7 @@ async def test_a_worker_that_hangs_says_where_and_is_started_again() -> None:
         "from bridge.supervisor.messages import *; from bridge.supervisor import messages\n"
         "connection = connection_to_supervisor(os.environ); messages.receive_assignment(connection)\n"
         "told = dict(url='http://127.0.0.1:1/', node_url='', udp_port=1, engine='parrot', drain_s=0.0)\n"
-        "messages.send(connection, Serving(node_id=str(os.getpid()), **told))\n"
+        "messages.send_message(connection, Serving(node_id=str(os.getpid()), **told))\n"
         "def hang_here(): time.sleep(3600)\n"
         "hang_here()"
     )
