@@ -173,14 +173,14 @@ class MixedTrack:
         self._clock = 0
         self._tail = 0
 
-    def hear(self, pcm: bytes) -> None:
+    def add_caller_sound(self, pcm: bytes) -> None:
         """Adds sound of the caller; if it is too much, the oldest is left out."""
         caller = self._caller
         caller += pcm
         if len(caller) > self._max_caller_ms * self._bytes_per_ms:
             del caller[: len(caller) - _PREROLL_MS * self._bytes_per_ms]
 
-    def speak(self, pcm: bytes) -> None:
+    def add_answer_sound(self, pcm: bytes) -> None:
         """Adds sound of an answer."""
         if len(self._answer) + len(pcm) > _MAX_MIXED_MS * self._bytes_per_ms:
             self.dropped_ms += len(pcm) // self._bytes_per_ms

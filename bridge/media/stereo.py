@@ -36,7 +36,7 @@ class _Channel:
         """Drops everything from sample ``at`` on."""
         del self._pcm[2 * max(0, at - self.base) :]
 
-    def take(self, samples: int) -> bytes:
+    def take_samples(self, samples: int) -> bytes:
         """Takes the first so many samples, which are final."""
         pcm = bytes(self._pcm[: 2 * samples])
         del self._pcm[: 2 * samples]
@@ -53,14 +53,14 @@ class StereoTimeline:
         self._shift: int | None = None
         self._expected: int | None = None
 
-    def hear(self, pcm: bytes, timestamp: int, now: float) -> None:
+    def add_caller_sound(self, pcm: bytes, timestamp: int, now: float) -> None:
         """Adds sound of the caller."""
         spoken_at = max(0, self._samples(now) - len(pcm) // 2)
         if self._shift is None or timestamp + self._shift < spoken_at - self._samples(_LATE_S):
             self._shift = spoken_at - timestamp
         self._left.lay(timestamp + self._shift, pcm)
 
-    def speak(self, pcm: bytes, timestamp: int, now: float) -> None:
+    def add_answer_sound(self, pcm: bytes, timestamp: int, now: float) -> None:
         """Adds sound of the answer; what is missing before ``timestamp`` is silence."""
         missing = 0 if self._expected is None else max(0, timestamp - self._expected)
         self._expected = timestamp + len(pcm) // 2
@@ -77,7 +77,7 @@ class StereoTimeline:
         """How much of the caller's sound is here, in seconds."""
         return (self._left.end - self._left.base) / self._rate_hz
 
-    def take(self, now: float) -> tuple[bytes, bytes]:
+    def take_final(self, now: float) -> tuple[bytes, bytes]:
         """Takes what is final, left and right; both have the same length."""
         final = max(self._samples(now - _FINAL_S), self._left.end - self._samples(_AHEAD_S))
         return self._take(final)
@@ -91,7 +91,7 @@ class StereoTimeline:
 
     def _take(self, until: int) -> tuple[bytes, bytes]:
         samples = min(max(0, until - self._left.base), self._samples(_PIECE_S))
-        return self._left.take(samples), self._right.take(samples)
+        return self._left.take_samples(samples), self._right.take_samples(samples)
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self._rate_hz)

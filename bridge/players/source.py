@@ -91,7 +91,7 @@ class Source:
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
         """Takes more sound: Opus of one track, or samples of both."""
         if self._mixed is not None:
-            take = self._mixed.hear if track == "input" else self._mixed.speak
+            take = self._mixed.add_caller_sound if track == "input" else self._mixed.add_answer_sound
             take(pcm)
         elif self._paced is not None:
             self._paced.push(pcm)

@@ -131,7 +131,7 @@ class Recording:
         if draft.is_full:
             draft.drop(len(pcm) // audio_format.bytes_per_ms)
             return
-        lay = draft.timeline.hear if track == "input" else draft.timeline.speak
+        lay = draft.timeline.add_caller_sound if track == "input" else draft.timeline.add_answer_sound
         lay(pcm, timestamp, self._recorder.now() - draft.began)
         if draft.timeline.waiting_s > _LONGEST_WAIT_S:
             self.hand_on()
@@ -173,7 +173,7 @@ class Recording:
         """Hands what is final to the recorder's thread, unless too much is on its way there."""
         draft = self._draft
         if not draft.is_full:
-            self._write(*draft.timeline.take(self._recorder.now() - draft.began))
+            self._write(*draft.timeline.take_final(self._recorder.now() - draft.began))
 
     def end(self, reason: str) -> None:
         """Records no more, and has the files completed. Only the first reason counts."""

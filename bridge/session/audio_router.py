@@ -400,7 +400,7 @@ class Track:
                 self._drop(kind)
                 self._on_unheard()
             elif not stream.format.is_compressed:
-                stream.write(self.part, made[stream.format])
+                stream.write_sound(self.part, made[stream.format])
         for audio_format, compressor in tuple(self._compressors.items()):
             if audio_format is not OPUS or not self._brings_packets:
                 self._send_packets(audio_format, compressor, compressor.push(made[compressor.source]))

@@ -119,9 +119,9 @@ def test_both_sides_are_mixed(caller: bool, answer: bool) -> None:
     track = MixedTrack(new_encoder(_HZ), 7, rate_hz=_HZ, is_live=False)
     other = (8000 * np.sin(2 * np.pi * 1000 * np.arange(_HZ) / _HZ)).astype("<i2").tobytes()
     if caller:
-        track.hear(_TONE)
+        track.add_caller_sound(_TONE)
     if answer:
-        track.speak(other)
+        track.add_answer_sound(other)
     sent = [packet for _ in range(100) for packet in track.tick()]
     assert len(sent) == 60
     assert [packet.is_marked for packet in sent] == [True] + 59 * [False]
@@ -133,15 +133,15 @@ def test_both_sides_are_mixed(caller: bool, answer: bool) -> None:
 def test_mixed_live_sound_is_not_kept() -> None:
     """A live caller's sound that came in a heap is not heard late; an answer that waits is held and cut."""
     track = MixedTrack(new_encoder(_HZ), 7, rate_hz=_HZ, is_live=True)
-    track.hear(_TONE)
+    track.add_caller_sound(_TONE)
     assert len([1 for _ in range(100) if track.tick()]) == 2 + 10
-    track.speak(_TONE)
+    track.add_answer_sound(_TONE)
     assert track.tick(may_play=False) == []
     assert track.is_waiting
     track.cut()
     assert track.tick() == []
     for _ in range(121):
-        track.speak(_TONE)
+        track.add_answer_sound(_TONE)
     assert track.dropped_ms == 1000
 
 
@@ -149,7 +149,7 @@ def test_loud_sides_do_not_overflow() -> None:
     """Two full waves are clipped, not wrapped around."""
     full = np.full(480, 32_000, "<i2").tobytes()
     track = MixedTrack(new_encoder(_HZ), 7, rate_hz=_HZ, is_live=True)
-    track.hear(2 * full)
-    track.speak(2 * full)
+    track.add_caller_sound(2 * full)
+    track.add_answer_sound(2 * full)
     sound = _sound([packet.payload for _ in range(2) for packet in track.tick()])
     assert sound[400:].min() > 0

@@ -96,7 +96,7 @@ def test_a_codec_has_a_name_for_the_report_of_what_was_dropped() -> None:
     listener.hold()
     sound = GA.sound("input").writer("input", PCM16, "s_", None)
     for number in range(400):
-        listener.deliver(sound.write(number, 0, bytes(96), 20))
+        listener.deliver(sound.encode_sound(number, 0, bytes(96), 20))
     listener.release()
     assert sink.types[0] == "BRIDGE.LISTENER.DROPPED"
 

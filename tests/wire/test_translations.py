@@ -98,7 +98,7 @@ def test_how_sound_is_written(track: str, audio_format: Any, expected: dict[str,
     """Under the names of translations; what its type says of samples is said of samples alone."""
     part: Any = None if track == "input" else SimpleNamespace()
     writer = TranslationCodec().sound(track).writer(track, audio_format, "event_x_", part)
-    message = writer.write(7, 4800, base64.b64decode("AAAA"), 20)
+    message = writer.encode_sound(7, 4800, base64.b64decode("AAAA"), 20)
     assert json.loads(message.payload) == {"event_id": "event_x_7", **expected}
     assert (message.event_id, message.audio_ms, message.is_live) == ("event_x_7", 20, True)
 

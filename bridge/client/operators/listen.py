@@ -130,7 +130,7 @@ class _Listener:
                 self._transcript.show_event(event, now)
             else:
                 sound = unpack_sound(message)
-                lay = self._timeline.hear if sound.track == "input" else self._timeline.speak
+                lay = self._timeline.add_caller_sound if sound.track == "input" else self._timeline.add_answer_sound
                 lay(sound.sound, sound.timestamp, now)
         except (ValueError, KeyError, TypeError):
             pass  # a newer bridge may send events that are not known here
@@ -138,7 +138,7 @@ class _Listener:
     async def _hand_on(self, sinks: "_Sinks") -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            await sinks.write(*self._timeline.take(self._now() - self._began))
+            await sinks.write(*self._timeline.take_final(self._now() - self._began))
 
     async def _finish(self, sinks: "_Sinks") -> None:
         for sides in self._timeline.finish(self._now() - self._began):

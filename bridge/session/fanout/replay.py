@@ -96,7 +96,7 @@ class KeptSound(Struct, frozen=True, gc=False):
     def message(self) -> EncodedMessage:
         """The event as its listeners had it."""
         sound = self.sound or _SILENCE[: self.silent_bytes]
-        return self.writer.write(self.number, self.timestamp, sound, self.audio_ms)
+        return self.writer.encode_sound(self.number, self.timestamp, sound, self.audio_ms)
 
 
 class _History:

@@ -59,7 +59,7 @@ class SoundStream:
         """Whether somebody listens."""
         return bool(self.listeners)
 
-    def write(self, part: Part | None, sound: bytes) -> None:
+    def write_sound(self, part: Part | None, sound: bytes) -> None:
         """Takes more sound: the caller's, or a part of an answer's."""
         if part != self._part:
             self.end()
@@ -100,7 +100,7 @@ class SoundStream:
         audio_ms = max(1, samples * 1000 // self.format.rate_hz)
         self._replay.keep_sound(self.prefix, self.number, self._writer, self._timestamp, sound, audio_ms)
         if self.listeners:
-            message = self._writer.write(self.number, self._timestamp, sound, audio_ms)
+            message = self._writer.encode_sound(self.number, self._timestamp, sound, audio_ms)
             for listener in tuple(self.listeners):
                 listener.deliver(message)
         else:
@@ -125,7 +125,7 @@ class SubscribedStream:
         """Whether some consumer wants it."""
         return bool(self.subscriptions)
 
-    def write(self, part: object, sound: bytes) -> None:
+    def write_sound(self, part: object, sound: bytes) -> None:
         """Takes more sound of any part of any answer."""
         if sound:
             self._give(sound, self._timestamp, len(sound) // self.format.bytes_per_sample)

@@ -23,7 +23,7 @@ class _BinaryWriter:
         self._prefix = prefix
         self._is_live = is_live
 
-    def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
+    def encode_sound(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns one message, whose payload is one binary frame."""
         payload = pack_sound(self._track, self._format, number, timestamp, sound)
         return EncodedMessage(

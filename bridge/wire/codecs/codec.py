@@ -51,7 +51,7 @@ class SoundWriter(Protocol):
     It is called for every packet, and again for each that is sent to somebody who comes back.
     """
 
-    def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
+    def encode_sound(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns the message ``number`` of the stream; ``timestamp`` samples of the track came before its sound."""
         ...
 

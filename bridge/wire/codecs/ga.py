@@ -44,7 +44,7 @@ class _JsonWriter:
                 f',"content_index":{part.content_index},"delta":'
             ).encode()
 
-    def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
+    def encode_sound(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns one event with its sound."""
         middle = self._middle
         if self._is_compressed:

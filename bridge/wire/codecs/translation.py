@@ -42,7 +42,7 @@ class _Writer:
         self._prefix = prefix
         self._id_head = prefix.encode()
 
-    def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
+    def encode_sound(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns one event with its sound."""
         fields = b'",'
         if self._tells_elapsed:
