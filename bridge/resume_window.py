@@ -11,7 +11,7 @@ __all__ = ["ResumeWindow"]
 
 
 class ResumeWindow:
-    """A window in time. ``begin`` opens it; if nobody comes before it is over, ``on_over`` is called."""
+    """A window in time. ``open_window`` opens it; if nobody comes before it is over, ``on_over`` is called."""
 
     def __init__(self, grace_s: float, on_over: Callable[[], None]) -> None:
         self.key = secrets.token_urlsafe(24)
@@ -30,12 +30,12 @@ class ResumeWindow:
         """Whether the window is open."""
         return self._timer is not None
 
-    def begin(self) -> None:
+    def open_window(self) -> None:
         """Opens the window, because the connection broke."""
-        self.end()
+        self.close_window()
         self._timer = asyncio.get_running_loop().call_later(self.grace_s, self.run_out)
 
-    def end(self) -> None:
+    def close_window(self) -> None:
         """Closes the window, because the caller came or is not expected any more; may be called twice."""
         if self._timer is not None:
             self._timer.cancel()
@@ -43,7 +43,7 @@ class ResumeWindow:
 
     def run_out(self) -> None:
         """Closes the window, because its time is over and nobody came."""
-        self.end()
+        self.close_window()
         self._on_over()
 
     def require_key(self, key: str) -> None:

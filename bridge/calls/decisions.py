@@ -132,6 +132,6 @@ def carrier_call(session: Session, watch: PortWatch | None = None, *, comes_back
     def take(leg: Leg) -> None:
         if watched is not None:
             watched.input_format = leg.input_format
-        session.legs.take(leg, port)
+        session.legs.connect_leg(leg, port)
 
     return CarrierCall(session.context, watched or port, take)

@@ -89,7 +89,7 @@ class LocalEventBus:
             self._hub.tell(watcher, CallsRunning(calls=running))
         else:
             self._hub.resume(watcher, choices.after)
-        self._hub.add(watcher)
+        self._hub.add_listener(watcher)
         return watcher
 
     def answer(self, watcher: Listener, event: ServerEvent) -> None:

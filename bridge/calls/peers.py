@@ -43,14 +43,14 @@ class CallPeers:
         peer, answer = self.endpoint.accept(offer, watched or port, session.context)
         if watched is not None:
             watched.input_format = peer.input_format
-        session.legs.take(peer, port, after=after)
+        session.legs.connect_leg(peer, port, after=after)
         return self._answered(session, offer, answer)
 
     def publish(self, session: Session, offer: Offer) -> CallAnswer:
         """Makes a peer that speaks by WHIP the caller of the call."""
         port = session.legs.new_port(may_come_back=False)
         peer, answer = self.endpoint.accept(offer, port, session.context, is_publisher=True)
-        session.legs.take(peer, port)
+        session.legs.connect_leg(peer, port)
         return self._answered(session, offer, answer)
 
     async def require_patchable(self, grant: Grant, call_id: str) -> None:

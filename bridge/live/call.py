@@ -152,7 +152,7 @@ class LiveCall:
             play_now=self._sound.play_now if is_relay else None,
         )
         self.audience.connections.append(connection)
-        self.session.legs.take(self._leg, inner)
+        self.session.legs.connect_leg(self._leg, inner)
         port.leg_connected()
         return connection
 

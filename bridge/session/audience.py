@@ -179,7 +179,7 @@ class Audience:
             except BaseException:
                 self._router.leave(listener)
                 raise
-        self.hub.add(listener)
+        self.hub.add_listener(listener)
         if listener is self.owner and self._lifetime.phase is not CallPhase.CONNECTED:
             self._lifetime.connect(WEBSOCKET)
 

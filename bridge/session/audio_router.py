@@ -219,7 +219,7 @@ class AudioRouter:
             self._output.turn_to(part.response_id)
         if self._output.part is not None and self._output.part != part:
             self._to_leg(self._output.end())
-        self._output.begin(part)
+        self._output.begin_part(part)
 
     def _to_leg(self, sound: bytes) -> None:
         part = self._output.part
@@ -253,7 +253,7 @@ class Track:
         self._brings_packets = False
         self._clock = PacketClock()  # of Opus, whoever made it
 
-    def begin(self, part: Part) -> None:
+    def begin_part(self, part: Part) -> None:
         """From now on the sound belongs to this part."""
         self.part = part
         self._clock.restart()

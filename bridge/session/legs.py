@@ -174,7 +174,7 @@ class Legs:
         """Makes the port that a new leg reports to."""
         return LegPort(self, self._router, may_come_back=may_come_back, may_move=may_move, log=self._log)
 
-    def take(self, leg: Leg, port: LegPort, *, after: str | None = None) -> None:
+    def connect_leg(self, leg: Leg, port: LegPort, *, after: str | None = None) -> None:
         """The leg for ``port``: the call's first one, or one that takes the place of the present one if it connects.
 
         Its data channel goes on behind the event ``after``. If it never connects, nothing has changed.

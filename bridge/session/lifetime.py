@@ -149,7 +149,7 @@ class CallLifetime:
         self.lost_because = reason, error
         self._log.info("call.lost", reason=reason)
         self._hub.publish_own(CallLost(call_id=self._info.id, reason=reason, seconds=self.window.grace_s))
-        self.window.begin()
+        self.window.open_window()
         return True
 
     def replace(self, reason: str, error: BridgeError | None) -> None:
@@ -159,7 +159,7 @@ class CallLifetime:
 
     def come_back(self) -> None:
         """Notes that the caller has come back, or has connected in another way."""
-        self.window.end()
+        self.window.close_window()
         before = self._machine.state
         if before in (_REPLACING, _LOST, _OVERDUE):
             self._machine.enter(_CONNECTING)
@@ -181,7 +181,7 @@ class CallLifetime:
     def begin_end(self, reason: str, error: BridgeError | None, *, code: int, farewell: str) -> CallClosed:
         """Begins the end with this result and reason; sockets are closed with ``code`` and ``farewell``."""
         self._machine.enter(_CLOSING)
-        self.window.end()
+        self.window.close_window()
         self.result = (result_of(error), reason)
         self.goodbye = code, farewell
         return CallClosed(call_id=self._info.id, result=self.result[0], reason=reason)

@@ -118,7 +118,7 @@ class Session:
         One that has ``moved`` here goes on: ``state`` holds its items already. Whoever is the call is waited for as if
         its connection had just broken. An answer that is owed is asked for when it is back.
         """
-        self.state.begin(config, wanted)
+        self.state.begin_session(config, wanted)
         if moved is not None:
             self.audience.expect_owner()
             self.lifetime.window.key = moved.resume_key

@@ -57,7 +57,7 @@ class SessionState:
         """The usage of all responses so far."""
         self.rate_limits: list[server.RateLimit] = []
 
-    def begin(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
+    def begin_session(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
         """Sets what the session is opened with; see ``wanted``."""
         self.config = config
         self.wanted = wanted or {}

@@ -201,7 +201,7 @@ class CarrierLeg:
             if self._line is not None:
                 self._line.close(_NORMAL, "replaced")
                 self.audio.take_back()
-        self._resume_window.end()
+        self._resume_window.close_window()
         self._state.enter(LegState.CONNECTED)
         self._line = line
 
@@ -245,7 +245,7 @@ class CarrierLeg:
         self._line = None
         self.audio.take_back()
         self._state.enter(LegState.WAITING)
-        self._resume_window.begin()
+        self._resume_window.open_window()
 
     def _give_up(self) -> None:
         message = f"The carrier's connection was lost and did not come back within {self._resume_window.grace_s:g} s."
@@ -378,7 +378,7 @@ class CarrierLeg:
             return
         self._state.enter(state)
         self._clock.members.discard(self)
-        self._resume_window.end()
+        self._resume_window.close_window()
         if self._line is not None and state is LegState.MOVED:
             self._line.close(_SERVICE_RESTART, reason)
         elif self._line is not None and (state is LegState.CLOSED or words is not None):

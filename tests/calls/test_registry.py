@@ -108,7 +108,7 @@ async def test_a_closed_session_is_forgotten_and_its_upstream_closed() -> None:
         session = house.open(WEBRTC)
         port = session.legs.new_port()
         leg = FakeLeg(port)
-        session.legs.take(leg, port)
+        session.legs.connect_leg(leg, port)
         leg.connect()
         leg.vanish("peer_closed")
         assert registry.sessions == []
@@ -125,7 +125,7 @@ async def test_the_registry_ends_what_still_runs() -> None:
         call = house.open(WEBRTC)
         port = call.legs.new_port()
         leg = FakeLeg(port)
-        call.legs.take(leg, port)
+        call.legs.connect_leg(leg, port)
     assert sink.closed == (1001, "server_stopped")
     assert leg.reason == "server_stopped"
     assert [upstream.closed for upstream in house.upstreams] == [1, 1]

@@ -77,7 +77,7 @@ class House:
         port = session.legs.new_port()
         leg = Leg(port)
         leg.figures = figures
-        session.legs.take(leg, port)
+        session.legs.connect_leg(leg, port)
         leg.connect()
         return session, leg
 
@@ -140,7 +140,7 @@ async def test_a_call_that_failed_is_counted_by_whose_doing_it_was(house: House)
     """What a service calls its error is its own word, and no label."""
     session, leg = house.call()
     leg.vanish("peer_lost", PeerLost("gone"))
-    session.lifetime.window.end()
+    session.lifetime.window.close_window()
     session.close("peer_lost", error=PeerLost("gone"))
     await _over(session)
     strange, _ = house.call()

@@ -90,7 +90,7 @@ class House:
         session = self.registry.open(Terms(model="parrot"), transport=WEBRTC)
         port = session.legs.new_port()
         leg = FakeLeg(port)
-        session.legs.take(leg, port)
+        session.legs.connect_leg(leg, port)
         leg.connect(FakeSink())
         return session, leg
 
@@ -181,7 +181,9 @@ async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm
         session, leg = house.call()
         ours, stock = FakeSink(), FakeSink()
         for sink, choices in ((ours, OURS), (stock, Choices())):
-            session.audience.hub.add(Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=choices))
+            session.audience.hub.add_listener(
+                Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=choices)
+            )
         speak(leg, speech_pcm)
         first = house.recorder.start(session)
         assert house.recorder.start(session) is first
@@ -242,7 +244,7 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
     async with House(tmp_path, sound_format=sound_format) as house:
         session, leg = house.call()
         sink = FakeSink()
-        session.audience.hub.add(
+        session.audience.hub.add_listener(
             Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=Choices(events=OURS.events))
         )
         with _files_up_to(20_000):

@@ -103,7 +103,7 @@ class Call(Stage):
         super().__init__(transport=WEBRTC, max_listeners=max_listeners, limits=limits, budget=budget)
         port = self.session.legs.new_port()
         self.leg = FakeLeg(port, hangs=hangs, audio_format=leg_format)
-        self.session.legs.take(self.leg, port)
+        self.session.legs.connect_leg(self.leg, port)
         self.channel = FakeSink()
 
     def connect(self) -> "Call":

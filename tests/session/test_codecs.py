@@ -68,9 +68,9 @@ def test_written_once_for_each_codec() -> None:
     """Three listeners of a made-up codec get the same message, of which its codec was asked once."""
     hub, codec, listeners, sinks = shouting(3)
     plain = FakeSink()
-    hub.add(Listener(plain, role=ListenerRole.CONTROLLER, limits=Limits()))
+    hub.add_listener(Listener(plain, role=ListenerRole.CONTROLLER, limits=Limits()))
     for listener in listeners:
-        hub.add(listener)
+        hub.add_listener(listener)
     hub.publish(ConversationItemDeleted(item_id="item_1"))
     hub.publish(InputAudioBufferCleared())
     assert codec.encoded == ["CONVERSATION.ITEM.DELETED", "INPUT_AUDIO_BUFFER.CLEARED"]
@@ -84,7 +84,7 @@ def test_nobody_is_asked_who_is_not_there() -> None:
     hub, codec, (listener,), _ = shouting(1)
     hub.publish(ConversationItemDeleted(item_id="item_1"))
     assert codec.encoded == []
-    hub.add(listener)
+    hub.add_listener(listener)
     hub.remove(listener)
     hub.publish(ConversationItemDeleted(item_id="item_2"))
     assert codec.encoded == ["CONVERSATION.ITEM.DELETED"], "it may come back"

@@ -87,7 +87,7 @@ def peer_call(*, limits: Limits | None = None) -> tuple[Stage, PeerLeg]:
     stage = Stage(transport=WEBRTC, limits=limits)
     port = stage.session.legs.new_port()
     leg = PeerLeg(port)
-    stage.session.legs.take(leg, port)
+    stage.session.legs.connect_leg(leg, port)
     leg.connect()
     return stage, leg
 

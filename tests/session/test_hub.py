@@ -53,7 +53,7 @@ def test_everyone_hears_the_same_bytes_in_the_same_order() -> None:
     hub = Hub("sess_abc")
     listeners = [listen() for _ in range(3)]
     for listener, _ in listeners:
-        hub.add(listener)
+        hub.add_listener(listener)
     for number in range(10):
         hub.publish(ConversationItemDeleted(item_id=f"item_{number}"))
     first, *others = (sink for _, sink in listeners)
@@ -68,7 +68,7 @@ def test_events_are_numbered() -> None:
     for session_id in ("sess_abcdefghijklmnop", "sess_zyxwvutsrqponmlk"):
         hub = Hub(session_id)
         listener, sink = listen()
-        hub.add(listener)
+        hub.add_listener(listener)
         for _ in range(3):
             hub.publish(InputAudioBufferCleared())
         ids += [event["event_id"] for event in sink.events]
@@ -81,9 +81,9 @@ def test_one_is_told_what_concerns_only_it() -> None:
     """``tell`` reaches one listener, ``publish`` all, and nobody who has left or not yet come."""
     hub = Hub("sess_1")
     (one, one_sink), (two, two_sink) = listen(), listen()
-    hub.add(one)
+    hub.add_listener(one)
     hub.publish(ConversationItemDeleted(item_id="before"))
-    hub.add(two)
+    hub.add_listener(two)
     hub.tell(two, ConversationItemDeleted(item_id="told"))
     hub.publish(ConversationItemDeleted(item_id="both"))
     hub.remove(one)
@@ -98,8 +98,8 @@ def test_a_slow_listener_hurts_nobody() -> None:
     hub = Hub("sess_1")
     slow, slow_sink = listen(room=2, limits=Limits(backlog_bytes=4096))
     quick, quick_sink = listen()
-    hub.add(slow)
-    hub.add(quick)
+    hub.add_listener(slow)
+    hub.add_listener(quick)
     for number in range(200):
         hub.publish(ConversationItemDeleted(item_id=f"item_{number}"))
     assert len(quick_sink.messages) == 200
@@ -113,7 +113,7 @@ def test_a_listener_may_leave_in_the_middle_of_an_event() -> None:
     leaver, stayer = FakeSink(), FakeSink()
     listeners = [Listener(sink, role=ListenerRole.CONTROLLER, limits=AMPLE) for sink in (leaver, stayer)]
     for listener in listeners:
-        hub.add(listener)
+        hub.add_listener(listener)
 
     class Leaving(FakeSink):
         def send_message(self, message: EncodedMessage) -> None:

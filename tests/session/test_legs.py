@@ -18,7 +18,7 @@ class Changing(Stage):
         """A leg that is answered, and has still to connect."""
         port = self.session.legs.new_port()
         leg = FakeLeg(port)
-        self.session.legs.take(leg, port)
+        self.session.legs.connect_leg(leg, port)
         return leg
 
 

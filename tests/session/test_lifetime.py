@@ -43,7 +43,7 @@ class Resumable(Stage):
         """A leg that has still to connect."""
         port = self.session.legs.new_port()
         leg = FakeLeg(port)
-        self.session.legs.take(leg, port)
+        self.session.legs.connect_leg(leg, port)
         return port, leg
 
     @property
@@ -122,7 +122,7 @@ async def test_the_leg_hangs_up_before_the_call_is_closed() -> None:
     call = Stage(transport=WEBRTC)
     port = call.session.legs.new_port()
     leg = FakeLeg(port, hangs=True)
-    call.session.legs.take(leg, port)
+    call.session.legs.connect_leg(leg, port)
     leg.connect()
     call.session.close("hangup")
     assert (call.session.lifetime.phase, call.session.lifetime.state) == (CLOSING, CallState.CLOSED)

@@ -84,7 +84,7 @@ async def test_a_minute_of_conversation(speech_pcm: bytes, monkeypatch: pytest.M
         session.start(default_session(session_id="sess_1", model="parrot", expires_at=0))
         port = session.legs.new_port()
         leg = Leg(port)
-        session.legs.take(leg, port)
+        session.legs.connect_leg(leg, port)
         leg.connect(FakeSink())
         sink = Sink()
         session.audience.attach(sink, role=ListenerRole.OBSERVER, choices=Choices(audio=PCM16))

@@ -69,7 +69,7 @@ class ListenerBacklog:
             self._drop_oldest()
         return self._control_bytes <= limits.backlog_bytes
 
-    def take(self, last_event_id: str) -> EncodedMessage:
+    def take_oldest(self, last_event_id: str) -> EncodedMessage:
         """Takes the oldest message out. If sound was dropped, a report behind ``last_event_id`` comes in its place."""
         is_sound = bool(self._sound) and (not self._control or self._sound[0][0] < self._control[0][0])
         if self._unreported_events and (is_sound or not self._sound):

@@ -45,7 +45,7 @@ class Hub:
         self._codecs: list[Codec] = []
         """The codecs of the dialects that are spoken beside GA. They stay, because their listeners may come back."""
 
-    def add(self, listener: Listener) -> None:
+    def add_listener(self, listener: Listener) -> None:
         """From now on the listener gets every event."""
         self.listeners.append(listener)
         if listener.codec.dialect is not Dialect.GA and listener.codec not in self._codecs:
@@ -57,7 +57,7 @@ class Hub:
             self.replay.find(choices.after)
 
     def resume(self, listener: Listener, after: str) -> None:
-        """All that ``listener`` has missed behind the event ``after``, of what it hears now; then ``add`` it at once.
+        """All that ``listener`` has missed behind ``after``, of what it hears now; then ``add_listener`` it at once.
 
         Raises ``ResumeGap`` if that is not kept any more, ``BadRequest`` if there never was such an event.
         """

@@ -144,7 +144,7 @@ class Listener:
     def finish(self, code: int, reason: str) -> None:
         """Sends the backlog, however full the socket is, and then closes it, because the call is over."""
         while self._backlog:
-            self._send(self._backlog.take(self.last_event_id))
+            self._send(self._backlog.take_oldest(self.last_event_id))
         self.close(code, reason)
 
     def close(self, code: int, reason: str) -> None:
@@ -184,7 +184,7 @@ class Listener:
             return
         self._machine.enter(state)
         while self._machine.state is _FLOWING and self._backlog:
-            self._send(self._backlog.take(self.last_event_id))
+            self._send(self._backlog.take_oldest(self.last_event_id))
 
     def _send(self, message: EncodedMessage) -> None:
         self.last_event_id = message.event_id
