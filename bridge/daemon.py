@@ -340,7 +340,7 @@ class Daemon:
         taken = await self._predecessor.take_over(self._ports)
         if isinstance(keys, LocalKeyStore):  # other stores are shared already
             keys.adopt(taken.keys)
-        self.endpoint.begin(taken.lines)
+        self.endpoint.begin_reading(taken.lines)
         _log.info("daemon.taken_over", pid=self._predecessor.pid, ports=sorted(self._ports.opened))
 
     async def _follow(self, predecessor: Predecessor, keys: KeyStore) -> None:

@@ -33,7 +33,7 @@ class HeaderExtensions:
         self._before_level, self._behind_level = self._block[:_LEVEL_AT], self._block[_LEVEL_AT + 1 :]
         self.is_empty = not elements
 
-    def write(self, pcm: bytes, *, is_voice: bool) -> bytes:
+    def write_extensions(self, pcm: bytes, *, is_voice: bool) -> bytes:
         """Writes the extensions of the packet that carries ``pcm``, with their header of profile and length."""
         if not self._has_level:
             return self._block

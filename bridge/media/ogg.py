@@ -21,7 +21,7 @@ _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 class OggOpus:
-    """One logical stream: ``head`` first, then what ``write`` returns, then ``end``."""
+    """One logical stream: ``head`` first, then what ``write_packet`` returns, then ``end``."""
 
     def __init__(self, *, channels: int, rate_hz: int, serial: int) -> None:
         self._channels = channels
@@ -39,7 +39,7 @@ class OggOpus:
         tags = b"OpusTags" + struct.pack("<I", len(vendor)) + vendor + struct.pack("<I", 0)
         return self._page(head, _laced(head), flags=_FIRST) + self._page(tags, _laced(tags))
 
-    def write(self, packet: bytes) -> bytes:
+    def write_packet(self, packet: bytes) -> bytes:
         """Takes one packet of 20 ms; returns a page whenever one is full."""
         segments = _laced(packet)
         full = b""

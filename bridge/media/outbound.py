@@ -172,7 +172,7 @@ class OutboundAudio:
             rtp_timestamp=rtp_timestamp,
             ssrc=self.ssrc,
             marker=not self._talking,
-            extension=b"" if self._extensions is None else self._extensions.write(frame, is_voice=is_voice),
+            extension=b"" if self._extensions is None else self._extensions.write_extensions(frame, is_voice=is_voice),
         )
         self._talking = True
         self._sequence = (self._sequence + 1) & 0xFFFF

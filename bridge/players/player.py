@@ -51,7 +51,7 @@ class CallPlayer:
         """Its peer, while there is one."""
         return () if self.peer is None or self._is_gone else (self.peer,)
 
-    def take(self, packet: PassedPacket) -> None:
+    def send_packet(self, packet: PassedPacket) -> None:
         """Sends the next packet; whatever fails with it costs this player alone."""
         peer = self.peer
         if peer is not None:
@@ -100,7 +100,7 @@ class CallPlayer:
         self._last_event_id = str(event.event_id)
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
-        """Does nothing, because sound comes by ``take``."""
+        """Does nothing, because sound comes by ``send_packet``."""
 
     def ended(self, error: Exception | None) -> None:
         """Hangs up, because the call is over."""

@@ -73,7 +73,7 @@ class Source:
 
     def _give(self, packet: PassedPacket) -> None:
         for player in self.players:  # no player leaves before this returns
-            player.take(packet)
+            player.send_packet(packet)
 
     # Consumer
 

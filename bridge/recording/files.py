@@ -152,7 +152,7 @@ class _Ogg:
         rest += stereo
         whole = len(rest) // _FRAME_BYTES
         for at in range(0, whole * _FRAME_BYTES, _FRAME_BYTES):
-            self._file.write(self._stream.write(self._encoder.encode(bytes(rest[at : at + _FRAME_BYTES]))))
+            self._file.write(self._stream.write_packet(self._encoder.encode(bytes(rest[at : at + _FRAME_BYTES]))))
         del rest[: whole * _FRAME_BYTES]
         self._frames += whole
 

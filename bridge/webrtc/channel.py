@@ -44,7 +44,7 @@ class EventChannel:
         self._hang_up = hang_up
         self._on_failure = on_failure
 
-    def take(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
+    def take_channel(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
         """Takes a data channel that is open.
 
         The first one carries the events, whatever it is called, unless ``oai-events`` comes. A channel that opens late

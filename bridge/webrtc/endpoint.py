@@ -98,7 +98,7 @@ class Endpoint:
             self.mux.close()
             _log.info("peer.socket_closed", **asdict(self.stats()))
 
-    def begin(self, older: Sequence[socket.socket]) -> None:
+    def begin_reading(self, older: Sequence[socket.socket]) -> None:
         """Begins to read the socket; what is not known here goes to ``older``, the lines to older processes."""
         self.mux.forwarder = DatagramForwarder(older, self.mux.drops) if older else None
         self._socket.read_on()

@@ -42,5 +42,5 @@ def _alone(offer: Offer) -> Offer:
     """
     accepted = tuple(media for media in offer.accepted if media is not offer.application)
     for media in accepted:
-        media.add(MUX_ONLY, "")
+        media.add_attribute(MUX_ONLY, "")
     return replace(offer, application=None, accepted=accepted)

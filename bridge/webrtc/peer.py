@@ -192,7 +192,7 @@ class Peer:
         self.ice.last_authenticated = asyncio.get_running_loop().time()
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
-        self._events.take(channel, max_message_bytes=self.negotiation.remote.max_message_bytes)
+        self._events.take_channel(channel, max_message_bytes=self.negotiation.remote.max_message_bytes)
 
     # Leg
 

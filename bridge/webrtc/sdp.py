@@ -140,7 +140,7 @@ class Media:
     lines: int = 0
     _values: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, name: str, value: str) -> None:
+    def add_attribute(self, name: str, value: str) -> None:
         """Adds an attribute."""
         self.lines += 1
         if name in _DIRECTIONS and self._values.keys().isdisjoint(_DIRECTIONS):
@@ -588,11 +588,11 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
         elif line.startswith("a="):
             name, _, value = line[2:].partition(":")
             section = media[-1] if media else session
-            section.add(name.strip(), value.strip())
+            section.add_attribute(name.strip(), value.strip())
             if section.lines > _MAX_SECTION_LINES:
                 raise BadOffer(f"A section has more attributes than the limit of {_MAX_SECTION_LINES}.", param="a")
         elif line.startswith("o=") and not media:
-            session.add("o=", " ".join(line[2:].split()[:2]))
+            session.add_attribute("o=", " ".join(line[2:].split()[:2]))
     mids = [mid for section in media if (mid := section.value("mid")) is not None]
     if not all(map(_TOKEN.match, mids)):
         raise BadOffer("A media section has an unusable a=mid.", param="mid")

@@ -18,7 +18,12 @@ def test_both_are_read_by_others(mid: str, mid_id: int | None, level_id: int | N
     extensions = HeaderExtensions(mid=mid, mid_id=mid_id, level_id=level_id)
     assert not extensions.is_empty
     packet = pack_rtp(
-        b"sound", payload_type=111, sequence=1, rtp_timestamp=2, ssrc=3, extension=extensions.write(SINE, is_voice=True)
+        b"sound",
+        payload_type=111,
+        sequence=1,
+        rtp_timestamp=2,
+        ssrc=3,
+        extension=extensions.write_extensions(SINE, is_voice=True),
     )
     ids = {MID_URI: mid_id, AUDIO_LEVEL_URI: level_id}
     known = HeaderExtensionsMap()

@@ -22,8 +22,8 @@ def _encoded(pcm: bytes, *, bitrate: int = 32_000) -> bytes:
     silence = bytes(2 * _FRAME_BYTES)
     for at in range(0, len(pcm), _FRAME_BYTES):
         mono = np.frombuffer(pcm[at : at + _FRAME_BYTES].ljust(_FRAME_BYTES, b"\0"), "<i2")
-        data += stream.write(encoder.encode(np.stack([mono, mono // 4], axis=1).tobytes()))
-    data += stream.write(encoder.encode(silence))
+        data += stream.write_packet(encoder.encode(np.stack([mono, mono // 4], axis=1).tobytes()))
+    data += stream.write_packet(encoder.encode(silence))
     return data + stream.end(len(pcm))
 
 
@@ -58,7 +58,7 @@ def test_the_end_is_cut_to_the_sample(samples: int) -> None:
     stream = OggOpus(channels=2, rate_hz=24_000, serial=7)
     data = stream.head()
     for _ in range(0, samples + PRE_SKIP, 960):
-        data += stream.write(encoder.encode(bytes(2 * _FRAME_BYTES)))
+        data += stream.write_packet(encoder.encode(bytes(2 * _FRAME_BYTES)))
     data += stream.end(samples)
     assert _decoded(data)[1].shape == (2, samples)
 
@@ -90,7 +90,7 @@ def test_pages_before_they_are_full(speech_pcm: bytes) -> None:
     )
     data = stream.head()
     for number in range(100):
-        data += stream.write(encoder.encode(bytes(2 * _FRAME_BYTES)))
+        data += stream.write_packet(encoder.encode(bytes(2 * _FRAME_BYTES)))
         if number % 7 == 0:
             page = stream.flush()
             assert page.startswith(b"OggS")
