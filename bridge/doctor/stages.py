@@ -109,7 +109,7 @@ async def _hear(settings: EngineSettings, stack: AsyncExitStack) -> str:
 async def _speak(settings: EngineSettings, stack: AsyncExitStack) -> str:
     voice = await new_voice(settings, stack, timeout_s=_LIMIT_S, tries=1)
     assert voice is not None
-    sound = voice.speak(_SPOKEN, speed=1.0, voice=None, log=_log)
+    sound = voice.speak_sentence(_SPOKEN, speed=1.0, voice=None, log=_log)
     try:
         pcm = await sound.next()
         return "sounds" if pcm and (not is_silent(pcm) or len(pcm) < 100 * BYTES_PER_MS) else ""

@@ -136,7 +136,7 @@ class EngineAnswer:
             for at, piece in enumerate(content.pieces, 1):
                 waiting = sound.next()
                 yield waiting
-                first = meter.take(Stage.VOICE, asked, waiting)
+                first = meter.take_result(Stage.VOICE, asked, waiting)
                 asked = meter.asked()
                 following = content.say(content.pieces[at]) if at < len(content.pieces) else None
                 try:
@@ -160,12 +160,12 @@ class EngineAnswer:
             while True:
                 waiting = thought.words.next()
                 yield waiting
-                words = waiting.result() if asked is None else self._meter.take(Stage.MIND, asked, waiting)
+                words = waiting.result() if asked is None else self._meter.take_result(Stage.MIND, asked, waiting)
                 asked = None
                 if words is None:
                     break
                 if thought.say is None:
-                    self.writer.write(words)
+                    self.writer.write_text(words)
                     continue
                 *whole, unsaid = sentences(unsaid + words) or [""]
                 for sentence in whole:
@@ -188,7 +188,7 @@ class EngineAnswer:
         try:
             waiting = sound.next()
             yield waiting
-            yield from self._utter(sentence, self._meter.take(Stage.VOICE, asked, waiting), sound)
+            yield from self._utter(sentence, self._meter.take_result(Stage.VOICE, asked, waiting), sound)
         finally:
             sound.close()
 
@@ -211,7 +211,7 @@ class EngineAnswer:
 
     def _write(self, text: str) -> _Steps:
         for line in text.splitlines(keepends=True) or [""]:
-            self.writer.write(line)
+            self.writer.write_text(line)
             yield None
 
     def _finish(self, status: _Status, details: items.StatusDetails | None) -> None:

@@ -311,7 +311,7 @@ class EngineInput:
         )
 
     def _begin_stretch(self, language: str | None) -> OpenStretch | None:
-        stretch = self._mind.begin(language=language)
+        stretch = self._mind.begin_understanding(language=language)
         if stretch is not None:
             stretch.on_break = self._log_break
         return stretch

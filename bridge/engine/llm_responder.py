@@ -37,16 +37,16 @@ class LlmResponder:
             raise NotImplementedHere("The embedded engine has no speech recognition.")
         return self._ears.listen(pcm, language=language)
 
-    def begin(self, *, language: str | None) -> OpenStretch | None:
+    def begin_understanding(self, *, language: str | None) -> OpenStretch | None:
         """Begins to understand a stretch while it is spoken, if its ears can."""
-        return None if self._ears is None else self._ears.begin(language=language)
+        return None if self._ears is None else self._ears.begin_recognition(language=language)
 
     def content(self, request: ResponseRequest) -> Content:
         """Asks the language model; the answer follows word by word."""
         thought = self._server.think(_chat_request(request), model=str(request.state.config.model), log=request.log)
         if self._voice is not None and not request.is_text:
             thought.say = functools.partial(
-                self._voice.speak, speed=request.speed, voice=request.voice, log=request.log
+                self._voice.speak_sentence, speed=request.speed, voice=request.voice, log=request.log
             )
         return thought
 

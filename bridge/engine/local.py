@@ -86,7 +86,7 @@ class Local:
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         return self._ears.submit(functools.partial(_recognise, self._whisper, pcm, language))
 
-    def begin(self, *, language: str | None = None) -> None:
+    def begin_recognition(self, *, language: str | None = None) -> None:
         """Returns None, because Whisper hears whole stretches only."""
         return
 
@@ -94,7 +94,7 @@ class Local:
         """Speaks one sentence as PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         return self._mouth.submit(functools.partial(self._voice.say, sentence, speed=speed))
 
-    def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
+    def speak_sentence(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
         """The same as a ``Voice`` does it; there is one voice, whichever is asked for."""
         if voice is not UNSET:
             self.note_voice(voice, log)

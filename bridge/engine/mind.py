@@ -145,7 +145,7 @@ class Ears(Protocol):
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         ...
 
-    def begin(self, *, language: str | None = None) -> OpenStretch | None:
+    def begin_recognition(self, *, language: str | None = None) -> OpenStretch | None:
         """Begins to recognise a stretch while it is spoken; None if these ears cannot, or are busy."""
         ...
 
@@ -153,7 +153,7 @@ class Ears(Protocol):
 class Speaker(Protocol):
     """Whatever speaks."""
 
-    def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
+    def speak_sentence(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
         """One sentence as PCM16 24 kHz mono, in the session's ``voice`` if there is one of that name."""
         ...
 
@@ -181,7 +181,7 @@ class Mind(Protocol):
         """Understands one stretch of sound; raises ``OverLimit`` if it cannot now."""
         ...
 
-    def begin(self, *, language: str | None) -> OpenStretch | None:
+    def begin_understanding(self, *, language: str | None) -> OpenStretch | None:
         """Begins to understand a stretch while it is spoken; None if only whole stretches can be understood now."""
         ...
 

@@ -95,7 +95,7 @@ class OutputWriter:
         self._bytes += len(piece)
         self._downstream.deliver_audio(SoundPart(self._response.id, self.item_id, len(self.done), 0), piece)
 
-    def write(self, text: str) -> None:
+    def write_text(self, text: str) -> None:
         """Delivers a piece of an answer in text."""
         part = self._part(items.OutputText)
         part.text += text
@@ -129,7 +129,7 @@ class OutputWriter:
             # Else nobody can ask for it, nor delete it.
             heard = self._bytes if self._heard_bytes is None else self._heard_bytes
             self._recordings.keep(self.item_id, first_of(self._pieces, heard), now_ms=self._now_ms())
-            self._recordings.speak(self.item_id, self._spoken, self._bytes, heard_bytes=self._heard_bytes)
+            self._recordings.note_spoken(self.item_id, self._spoken, self._bytes, heard_bytes=self._heard_bytes)
         item.status = "completed" if is_complete else "incomplete"
         deliver = self._downstream.deliver_event
         deliver(server.OutputItemDone(response_id=self._response.id, output_index=len(self.done), item=item))

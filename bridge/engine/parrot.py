@@ -31,7 +31,7 @@ class Parrot:
         """Refuses, because it repeats words without understanding them."""
         raise NotImplementedHere("The embedded engine has no speech recognition installed.")
 
-    def begin(self, *, language: str | None) -> None:
+    def begin_understanding(self, *, language: str | None) -> None:
         """Returns None, because it understands nothing."""
         return
 

@@ -93,7 +93,7 @@ class RealtimeHearing:
         self._spawn(heard, language)
         return heard
 
-    def begin(self, *, language: str | None = None) -> OpenStretch | None:
+    def begin_recognition(self, *, language: str | None = None) -> OpenStretch | None:
         """Begins to recognise a stretch while it is spoken; None if too many are."""
         if len(self._open) >= _MAX_OPEN:
             return None

@@ -113,7 +113,7 @@ class Recordings:
         if item_id in self._durations_ms:
             self._words[item_id] = words
 
-    def speak(
+    def note_spoken(
         self, item_id: str, spoken: Sequence[tuple[int, str]], size: int, *, heard_bytes: int | None = None
     ) -> None:
         """Remembers where in an item's sound of ``size`` bytes each piece of its words begins.

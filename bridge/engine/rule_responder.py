@@ -36,9 +36,9 @@ class RuleResponder:
         """Understands one stretch of sound."""
         return self._ears.listen(pcm, language=language)
 
-    def begin(self, *, language: str | None) -> OpenStretch | None:
+    def begin_understanding(self, *, language: str | None) -> OpenStretch | None:
         """Begins to understand a stretch while it is spoken, if its ears can."""
-        return self._ears.begin(language=language)
+        return self._ears.begin_recognition(language=language)
 
     def content(self, request: ResponseRequest) -> Content:
         """The rules' answer, as it is wanted: spoken, written, or as a call."""
@@ -49,7 +49,7 @@ class RuleResponder:
             return Text(decided.text)
         if not self._voice.can_speak(decided.text):
             return Text(_UNSPEAKABLE.format(decided.text))
-        say = functools.partial(self._voice.speak, speed=request.speed, voice=request.voice, log=request.log)
+        say = functools.partial(self._voice.speak_sentence, speed=request.speed, voice=request.voice, log=request.log)
         return Spoken(sentences(decided.text), say)
 
     def _topic(self, request: ResponseRequest) -> rules.Topic:

@@ -141,7 +141,7 @@ class VoiceServer(_Server):
         """Always True, because only the server knows what it cannot speak."""
         return bool(text.strip())
 
-    def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
+    def speak_sentence(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
         """Speaks one sentence; raises ``OverLimit`` if too many wait."""
         self._require_room()
         sound: Pieces[bytes] = Pieces()
@@ -227,7 +227,7 @@ class HearingServer(_Server):
         heard.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
         return heard
 
-    def begin(self, *, language: str | None = None) -> None:
+    def begin_recognition(self, *, language: str | None = None) -> None:
         """Returns None, because a request takes a whole stretch."""
         return
 

@@ -47,7 +47,7 @@ class StageMeter:
         """Notes that what was asked has failed."""
         self._figures.setdefault(stage, _Figures()).failed += 1
 
-    def take(self, stage: Stage, asked: float, waiting: "asyncio.Future[Any]") -> Any:
+    def take_result(self, stage: Stage, asked: float, waiting: "asyncio.Future[Any]") -> Any:
         """Returns the result of ``waiting``, which is done: the first of what was asked. Raises its error."""
         try:
             result = waiting.result()

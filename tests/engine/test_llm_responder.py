@@ -36,10 +36,10 @@ class Senses:
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
         return _done(HeardTurn("What is the weather?", is_speech=True))
 
-    def begin(self, *, language: str | None = None) -> None:
+    def begin_recognition(self, *, language: str | None = None) -> None:
         """Hears whole stretches only."""
 
-    def speak(self, sentence: str, *, speed: float, voice: object, log: object) -> Pieces[bytes]:
+    def speak_sentence(self, sentence: str, *, speed: float, voice: object, log: object) -> Pieces[bytes]:
         self.said.append(sentence)
         return Pieces.of(_done(b"\x01\x01" * (len(sentence.split()) * 100 * MS // 2)))
 

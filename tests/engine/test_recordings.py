@@ -85,13 +85,13 @@ def test_what_was_heard_of_words_that_were_cut() -> None:
     for heard_ms, words in ((2000, "One two. Three four."), (1500, "One two. Three"), (1000, "One two."), (100, "")):
         kept = Recordings(10_000)
         kept.keep("item_1", [bytes(2000 * BYTES_PER_MS)])
-        kept.speak("item_1", [(0, "One two. "), (1000 * BYTES_PER_MS, "Three four.")], 2000 * BYTES_PER_MS)
+        kept.note_spoken("item_1", [(0, "One two. "), (1000 * BYTES_PER_MS, "Three four.")], 2000 * BYTES_PER_MS)
         assert kept.words("item_1") == ""
         kept.cut("item_1", heard_ms * BYTES_PER_MS)
         assert kept.words("item_1") == words
         late = Recordings(10_000)
         late.keep("item_1", [bytes(heard_ms * BYTES_PER_MS)])
-        late.speak(
+        late.note_spoken(
             "item_1",
             [(0, "One two. "), (1000 * BYTES_PER_MS, "Three four.")],
             2000 * BYTES_PER_MS,

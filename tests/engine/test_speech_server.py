@@ -147,7 +147,7 @@ async def test_voices_are_listed_and_passed_through(service: SpeechService) -> N
         service.faults = [_NO_JSON]
         assert await voice.voices() == []
         for named in ("cedar", {"id": "cedar"}):
-            assert await voice.speak("Hello.", speed=1.0, voice=named, log=CONTEXT.logger("engine")).next()
+            assert await voice.speak_sentence("Hello.", speed=1.0, voice=named, log=CONTEXT.logger("engine")).next()
         assert [spoken["voice"] for spoken in service.spoken] == ["cedar", "cedar"]
 
 
@@ -272,7 +272,7 @@ async def test_speech_has_a_deadline() -> None:
         VoiceServer(url, timeout_s=scaled(0.5), longest_s=scaled(1.0)) as voice,
         asyncio.timeout(_LIMIT_S),
     ):
-        sound = voice.speak("Hello.", speed=1.0, voice="marin", log=CONTEXT.logger("engine"))
+        sound = voice.speak_sentence("Hello.", speed=1.0, voice="marin", log=CONTEXT.logger("engine"))
         assert await sound.next()
 
         async def to_its_end() -> None:
