@@ -44,7 +44,7 @@ class IncomingCalls:
     ) -> WaitingCall:
         """Takes a call that ``carrier`` brings and that waits to be accepted; raises as ``open_with_offer`` does."""
         reservation = await self._reserve(terms)
-        return self.waiting.add(terms, carrier, phone, reservation, sip_headers=sip_headers, wait_s=wait_s)
+        return self.waiting.add_waiting_call(terms, carrier, phone, reservation, sip_headers=sip_headers, wait_s=wait_s)
 
     async def accept(
         self,

@@ -57,7 +57,7 @@ class CallRecord:
 class CallDirectory(Protocol):
     """All calls that run or connect."""
 
-    def add(self, record: CallRecord) -> None:
+    def add_call(self, record: CallRecord) -> None:
         """Adds a call that has begun here.
 
         It returns at once; others may learn of the call a little later.
@@ -83,7 +83,7 @@ class LocalCallDirectory:
     def __init__(self) -> None:
         self._records: dict[str, CallRecord] = {}
 
-    def add(self, record: CallRecord) -> None:
+    def add_call(self, record: CallRecord) -> None:
         """See ``CallDirectory``."""
         self._records[record.call_id] = record
 

@@ -42,7 +42,7 @@ def as_ended(stats: CallStats, result: CallResult, reason: str) -> CallStats:
 class EndedCalls(Protocol):
     """Remembers calls that are over, for a while."""
 
-    def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
+    def add_ended_call(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
         """Adds a call that has ended. It returns at once."""
         ...
 
@@ -71,7 +71,7 @@ class LocalEndedCalls:
         """For how long they are remembered, in seconds."""
         self._forget()
 
-    def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
+    def add_ended_call(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
         """See ``EndedCalls``."""
         self._calls.append((self._clock(), EndedCall(record, as_ended(stats, result, reason))))
         self._forget()

@@ -75,7 +75,7 @@ class WaitingCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(
+    def add_waiting_call(
         self,
         terms: Terms,
         transport: Transport,

@@ -327,7 +327,7 @@ class Registry:
         )
         record = CallRecord.of(info.context, info.key_id)
         self._sessions[info.id], self._records[info.id] = session, _Kept(record, reservation, idle_timeout_s)
-        self.directory.add(record)
+        self.directory.add_call(record)
         self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=idle_timeout_s, on_gone=self._forget)
         try:
             begin(session)
@@ -373,5 +373,5 @@ class Registry:
             reservation.release()
             self.directory.remove(session.info.id)
             result, reason = session.lifetime.result
-            self.ended.add(record, session.stats(), result, reason)
+            self.ended.add_ended_call(record, session.stats(), result, reason)
             self.events.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

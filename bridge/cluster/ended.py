@@ -42,9 +42,9 @@ class RedisEndedCalls:
         self._limit, self._max_age_s = limit, max_age_s
         self._own.limit_to(limit, max_age_s)
 
-    def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
+    def add_ended_call(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
         """Keeps a call that has ended; see ``EndedCalls``."""
-        self._own.add(record, stats, result, reason)
+        self._own.add_ended_call(record, stats, result, reason)
         if not self._limit:
             return
         shown = msgspec.Raw(msgspec.json.encode(as_ended(stats, result, reason)))

@@ -303,7 +303,7 @@ class CarrierCalls:
             terms, Transport(key[0]), ringing, sip_headers=headers, wait_s=wait_s
         )
         self._ringing[key] = ringing
-        ringing.begin(waiting, wait_s)
+        ringing.begin_wait(waiting, wait_s)
         return ringing
 
     def _new_leg(self, key: tuple[str, str], line: CarrierLine, started: CallStarted, call: CarrierCall) -> CarrierLeg:

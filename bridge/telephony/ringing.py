@@ -31,7 +31,7 @@ _FAREWELLS = {
 
 
 class RingingCall:
-    """A call that waits to be accepted: the ``IncomingPhone`` of the ``WaitingCall`` that ``begin`` is given."""
+    """A call that waits to be accepted: the ``IncomingPhone`` of the ``WaitingCall`` that ``begin_wait`` is given."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class RingingCall:
         on_answered: Callable[[CarrierCall], CarrierLeg],
         on_dismissed: Callable[["RingingCall", IncomingOutcome], None],
     ) -> None:
-        """Prepares a call that ``begin`` lets wait. ``on_answered`` makes its leg, on the same line."""
+        """Prepares a call that ``begin_wait`` lets wait. ``on_answered`` makes its leg, on the same line."""
         self._line = line
         self._started = started
         self._clock = clock
@@ -55,7 +55,7 @@ class RingingCall:
         self._leg: CarrierLeg | None = None
         self._silence = silent_frame(started.output_format)
 
-    def begin(self, waiting: WaitingCall, wait_s: float) -> None:
+    def begin_wait(self, waiting: WaitingCall, wait_s: float) -> None:
         """Lets the call wait from now on, for at most ``wait_s``."""
         self._waiting = waiting
         self._wait_s = wait_s

@@ -15,7 +15,7 @@ _LISTENER = ListenerStats(
 
 def _add(ended: LocalEndedCalls, number: int, stats: CallStats = CALL_STATS) -> None:
     record = CallRecord(call_id=f"rtc_{number}", key_id="api")
-    ended.add(record, replace(stats, id=record.call_id), CallResult.SUCCESS, "hangup")
+    ended.add_ended_call(record, replace(stats, id=record.call_id), CallResult.SUCCESS, "hangup")
 
 
 async def _ids(ended: LocalEndedCalls) -> list[str]:

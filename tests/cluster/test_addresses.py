@@ -102,7 +102,7 @@ async def test_all_that_is_shared_works_by_each_kind_of_url(
         bus.watch(sink, STOCK, [])
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(bus.follow())
-            ended.add(CallRecord(call_id="rtc_1", key_id="api"), CALL_STATS, CallResult.SUCCESS, "hangup")
+            ended.add_ended_call(CallRecord(call_id="rtc_1", key_id="api"), CALL_STATS, CallResult.SUCCESS, "hangup")
             foreign.publish(CallOpened(call=CALL_STATS))
 
             async def is_heard() -> bool:

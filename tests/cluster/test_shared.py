@@ -277,7 +277,7 @@ async def test_an_ended_call_is_listed_everywhere(stores: tuple[SharedStore, Sha
     for number in range(3):
         record = CallRecord(call_id=f"rtc_{number}", key_id="api", found_by=("+49 30 1",))
         stats = CALL_STATS if number < 2 else with_fields(CALL_STATS, peer=leg)
-        here.add(record, stats, CallResult.SUCCESS, "hangup")
+        here.add_ended_call(record, stats, CallResult.SUCCESS, "hangup")
 
         async def is_there(wanted: str = f"rtc_{number}") -> bool:
             return wanted in [call.record.call_id for call in await there.list()]
