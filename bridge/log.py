@@ -206,7 +206,7 @@ class Tally:
         self._reported_at: dict[str, float] = {}
         self._held: dict[str, int] = {}
 
-    def add(self, name: str, now: float) -> int | None:
+    def count_repeat(self, name: str, now: float) -> int | None:
         """Counts one repeat. Returns how many to report now, or None while it is too soon."""
         if len(self._reported_at) >= self.MAX_NAMES and name not in self._reported_at:
             self._reported_at.clear()
@@ -274,7 +274,7 @@ class _Tracebacks:
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Lets the event pass, with the ``count`` of those that were held back, or holds it back."""
         if event.get("exc_info") and "_record" not in event:
-            count = self._tally.add(str(event["event"]), time.monotonic())
+            count = self._tally.count_repeat(str(event["event"]), time.monotonic())
             if count is None:
                 raise structlog.DropEvent
             if count > 1:
@@ -291,7 +291,7 @@ class _StormHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes the record, or counts it."""
-        count = self._tally.add(f"{record.name} {record.msg}", time.monotonic())
+        count = self._tally.count_repeat(f"{record.name} {record.msg}", time.monotonic())
         if count is None:
             return
         if count > 1:

@@ -205,13 +205,17 @@ def test_a_long_value_is_cut() -> None:
 def test_a_tally_reports_at_most_once_a_second() -> None:
     """The first at once, then all that came in between with the first one after a second."""
     tally = Tally()
-    assert [tally.add("drop", now) for now in (5.0, 5.1, 5.9, 6.0, 6.5, 9.0)] == [1, None, None, 3, None, 2]
+    assert [tally.count_repeat("drop", now) for now in (5.0, 5.1, 5.9, 6.0, 6.5, 9.0)] == [1, None, None, 3, None, 2]
 
 
 def test_a_tally_counts_each_name_alone() -> None:
     """One name's storm does not hide another's first."""
     tally = Tally()
-    assert (tally.add("drop", 0.0), tally.add("late", 0.0), tally.add("drop", 0.5)) == (1, 1, None)
+    assert (tally.count_repeat("drop", 0.0), tally.count_repeat("late", 0.0), tally.count_repeat("drop", 0.5)) == (
+        1,
+        1,
+        None,
+    )
 
 
 def test_a_reader_that_has_stopped_keeps_nobody_waiting() -> None:

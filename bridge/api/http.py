@@ -388,7 +388,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Refuses what cannot be parsed; if an earlier answer is still due, only that one is sent."""
         self._refusal = status, message
-        count = _tally.add(str(status), self.loop.time())
+        count = _tally.count_repeat(str(status), self.loop.time())
         if count is not None:
             _log.warning("api.bad_request", status=status, message=message, count=count)
         if self._is_waiting_for_body:  # the body never comes, and nobody is left to answer

@@ -29,7 +29,7 @@ def tell_refusal(error: BridgeError, scope: Scope) -> None:
     if error.http_status not in _TOLD:
         return
     route = getattr(scope.get("route"), "path", _UNMATCHED)
-    count = _tally.add(f"{error.code} {route}", time.monotonic())
+    count = _tally.count_repeat(f"{error.code} {route}", time.monotonic())
     if count is not None:
         _log.warning("api.refused", status=error.http_status, code=error.code, message=error.message, route=route,
                      sender=address_of(scope.get("client")), count=count)  # fmt: skip

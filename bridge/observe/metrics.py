@@ -72,7 +72,7 @@ class Waits:
     count: int = 0
     sum_s: float = 0.0
 
-    def add(self, seconds: float) -> None:
+    def add_wait(self, seconds: float) -> None:
         """Adds the wait for one more answer."""
         self.count += 1
         self.sum_s += seconds
@@ -170,7 +170,7 @@ class Metrics:
 
     def _answered(self, upstream: str, seconds: float) -> None:
         self._on.latency.labels(upstream).observe(seconds)
-        self.waits.add(seconds)
+        self.waits.add_wait(seconds)
 
     def _came_back(self, call_id: str) -> None:
         """Adds what the call's leg has counted, because its next leg begins at zero."""

@@ -127,7 +127,7 @@ class _Bounded(SpanProcessor):
 
 
 def _tell_lost(tally: Tally, spans: int) -> None:
-    if (count := tally.add("lost", time.monotonic())) is not None:
+    if (count := tally.count_repeat("lost", time.monotonic())) is not None:
         _log.warning("trace.lost", spans=spans, count=count)
 
 
@@ -138,7 +138,7 @@ class _Span:
         self._spans = spans
         self._span = span
 
-    def begin(
+    def begin_child(
         self, name: str, *, at_s: float, attributes: Attributes | None = None, is_client: bool = False
     ) -> TracedSpan:
         """Begins a span below this one; see ``TracedSpan``."""
@@ -212,7 +212,7 @@ class OtlpSpans(SpanTaker):
             "" if asked is None else asked.span_id,
         )
 
-    def begin(self, trace: TraceContext, name: str, *, at_s: float, attributes: Attributes) -> TracedSpan | None:
+    def begin_span(self, trace: TraceContext, name: str, *, at_s: float, attributes: Attributes) -> TracedSpan | None:
         """Begins the span that ``trace`` names; see ``SpanTaker``."""
         if not trace.is_sampled:
             return None

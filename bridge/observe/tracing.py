@@ -44,7 +44,7 @@ Attributes = Mapping[str, str | int | float | bool | tuple[str, ...] | None]
 class TracedSpan(Protocol):
     """One stretch of time in a call."""
 
-    def begin(
+    def begin_child(
         self, name: str, *, at_s: float, attributes: Attributes | None = None, is_client: bool = False
     ) -> "TracedSpan":
         """Begins a span below this one; ``is_client`` says that somebody else works meanwhile. Times are Unix times."""
@@ -70,7 +70,7 @@ class SpanTaker(Protocol):
         """Returns a new call's place in a trace, below the span of the request for it."""
         ...
 
-    def begin(self, trace: TraceContext, name: str, *, at_s: float, attributes: Attributes) -> TracedSpan | None:
+    def begin_span(self, trace: TraceContext, name: str, *, at_s: float, attributes: Attributes) -> TracedSpan | None:
         """Begins the span that ``trace`` names. Returns None if nobody wants this trace."""
         ...
 
@@ -139,11 +139,11 @@ class CallTracing:
             "gen_ai.request.model": info.model,
         }
         began = info.started_at if waits_since is None else waits_since
-        span = self._spans.begin(trace, f"call {info.transport}", at_s=began, attributes=attributes)
+        span = self._spans.begin_span(trace, f"call {info.transport}", at_s=began, attributes=attributes)
         if span is None:
             return
         if waits_since is not None:
-            span.begin("waiting", at_s=waits_since).end(at_s=info.started_at)
+            span.begin_child("waiting", at_s=waits_since).end(at_s=info.started_at)
         traced = self._calls[info.id] = _TracedCall(session, span, has_content=self._has_content, clock=self._clock)
         session.audience.subscribe(traced)
 
@@ -186,7 +186,7 @@ class _TracedCall:
         now = self._clock()
         self._dials += 1
         attributes: Attributes = {"bridge.upstream.name": event.upstream, "bridge.upstream.dial": self._dials}
-        dial = self._span.begin(
+        dial = self._span.begin_child(
             f"dial {event.upstream}", at_s=now - event.seconds, attributes=attributes, is_client=True
         )
         dial.end(at_s=now, error=event.code)
@@ -197,7 +197,7 @@ class _TracedCall:
         self._end_turn(now, error="call_ended")
         stats = self._session.stats()
         if stats.setup_ms is not None:
-            setup = self._span.begin("setup", at_s=stats.started_at)
+            setup = self._span.begin_child("setup", at_s=stats.started_at)
             setup.end(at_s=stats.started_at + stats.setup_ms / 1000)
         self._span.set(
             {
@@ -218,7 +218,7 @@ class _TracedCall:
             case server.InputAudioBufferSpeechStarted():
                 now = self._clock()
                 turn = self._begin_turn(now)
-                turn.speech = turn.span.begin("speech", at_s=now)
+                turn.speech = turn.span.begin_child("speech", at_s=now)
             case server.InputAudioBufferSpeechStopped() if self._turn is not None:
                 self._end_speech(self._clock())
             case server.ResponseCreated(response=response):
@@ -258,7 +258,7 @@ class _TracedCall:
             self._turn.span.set({"bridge.turn.is_cut": True})  # whoever speaks now has cut it
         self._end_turn(now)
         self._turns += 1
-        self._turn = _Turn(self._span.begin("turn", at_s=now, attributes={"bridge.turn.number": self._turns}))
+        self._turn = _Turn(self._span.begin_child("turn", at_s=now, attributes={"bridge.turn.number": self._turns}))
         return self._turn
 
     def _end_speech(self, now: float) -> None:
@@ -267,7 +267,7 @@ class _TracedCall:
             return
         turn.speech.end(at_s=now)
         turn.speech = None
-        turn.wait = turn.span.begin("wait", at_s=now, is_client=True)
+        turn.wait = turn.span.begin_child("wait", at_s=now, is_client=True)
 
     def _begin_answer(self, response: Response) -> None:
         now = self._clock()
@@ -279,7 +279,7 @@ class _TracedCall:
         session = self._session
         model = str(session.state.session.get("model") or session.info.model)
         upstream = session.stats().upstream.name
-        turn.chat = turn.span.begin(
+        turn.chat = turn.span.begin_child(
             f"chat {model}",
             at_s=now,
             is_client=True,

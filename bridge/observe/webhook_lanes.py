@@ -35,7 +35,7 @@ class WebhookLanes:
         self._numbers = itertools.count()
         self._news = asyncio.Event()
 
-    def add(self, delivery: Delivery) -> None:
+    def add_delivery(self, delivery: Delivery) -> None:
         """Adds a delivery after those of the same receiver and subject."""
         place = delivery.url, delivery.subject
         lane = self._lanes.get(place)
@@ -45,7 +45,7 @@ class WebhookLanes:
         lane = self._lanes[place] = Lane(self._clock(), next(self._numbers), deque([delivery]))
         self._wait(lane)
 
-    async def take(self) -> Lane:
+    async def next_delivery(self) -> Lane:
         """Waits until a lane is due, and returns the one that is due first."""
         while True:
             left_s = self._due[0].due - self._clock() if self._due else None

@@ -131,7 +131,7 @@ class WebhookStore:
         os.unlink(self._lock_of(owner))
         return False
 
-    def add(self, deliveries: list[Delivery]) -> None:
+    def add_deliveries(self, deliveries: list[Delivery]) -> None:
         """Adds new deliveries, all or none. Each gets its number."""
         self._file.execute("BEGIN IMMEDIATE")
         try:

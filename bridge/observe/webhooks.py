@@ -109,7 +109,7 @@ class Webhooks:
             self._lose(_NOT_ASKED, "any", given_up)
         for delivery in adopted:
             self.stats.waiting += 1
-            self._lanes.add(delivery)
+            self._lanes.add_delivery(delivery)
 
     async def _look_for_more(self) -> None:
         """Looks again and again for what another process has left.
@@ -164,19 +164,19 @@ class Webhooks:
         def written(future: "Future[None]") -> None:
             self._loop.call_soon_threadsafe(self._written, future, deliveries)
 
-        self._thread.submit(lambda: self._store.add(deliveries)).add_done_callback(written)
+        self._thread.submit(lambda: self._store.add_deliveries(deliveries)).add_done_callback(written)
 
     def _written(self, future: "Future[None]", deliveries: list[Delivery]) -> None:
         if (error := future.exception()) is not None:  # the disk may be full: the event is sent all the same
             _log.error("webhook.unwritten", error=str(error))
         for delivery in deliveries:
-            self._lanes.add(delivery)
+            self._lanes.add_delivery(delivery)
 
     # The workers
 
     async def _work(self) -> None:
         while True:
-            lane = await self._lanes.take()
+            lane = await self._lanes.next_delivery()
             delivery = lane.deliveries[0]
             problem = await self._sent(delivery)
             if problem is None:
@@ -222,11 +222,11 @@ class Webhooks:
 
     def _lose(self, problem: str, kind: str, count: int, **more: str) -> None:
         self.stats.dead += count
-        if (told := self._tally.add(f"dead {problem}", self._clock())) is not None:
+        if (told := self._tally.count_repeat(f"dead {problem}", self._clock())) is not None:
             _log.error("webhook.dead", type=kind, problem=problem, count=told, **more)
 
     def _report(self, delivery: Delivery, problem: str) -> None:
-        if (count := self._tally.add(delivery.url, self._clock())) is not None:
+        if (count := self._tally.count_repeat(delivery.url, self._clock())) is not None:
             _log.warning("webhook.refused", url=_shown(delivery.url), problem=problem, count=count)
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:

@@ -397,7 +397,7 @@ class CarrierCalls:
         compared with (it holds no secret). Whatever is empty is left out.
         """
         self.refused[f"{carrier}.{error.code}"] += 1
-        count = self._tally.add(f"{carrier}.{error.code}", self.clock.now)
+        count = self._tally.count_repeat(f"{carrier}.{error.code}", self.clock.now)
         if count is None:
             return
         known = {"carrier_call_id": call[:_MAX_SHOWN], "sender": sender, "checked_against": checks}

@@ -86,10 +86,10 @@ async def test_without_calls_there_is_no_round_trip(hour: Hour) -> None:
 
 async def test_waits_for_answers_are_averaged(hour: Hour) -> None:
     """Over those of one sample; the next sample begins anew."""
-    hour.house.metrics.waits.add(0.4)
-    hour.house.metrics.waits.add(0.6)
+    hour.house.metrics.waits.add_wait(0.4)
+    hour.house.metrics.waits.add_wait(0.6)
     await hour.sample()
-    hour.house.metrics.waits.add(2.0)
+    hour.house.metrics.waits.add_wait(2.0)
     await hour.sample()
     assert [(one.answers, one.answer_ms) for one in hour.history.report().samples] == [(2, 500.0), (1, 2000.0)]
 

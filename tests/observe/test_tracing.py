@@ -295,7 +295,7 @@ def test_a_file_of_webhooks_of_an_earlier_version(tmp_path: Path) -> None:
     store = WebhookStore(path)
     (waiting,), given_up = store.adopt(["u"], 2.0)
     assert (waiting, given_up) == (Delivery(1, "u", "s", "e", "t", b"{}", 1.0), 0)
-    store.add([Delivery(0, "u", "s", "f", "t", b"{}", 2.0, traceparent=_PARENT)])
+    store.add_deliveries([Delivery(0, "u", "s", "f", "t", b"{}", 2.0, traceparent=_PARENT)])
     store.close()
     again = WebhookStore(path)
     assert [one.traceparent for one in again.adopt(["u"], 3.0)[0]] == ["", _PARENT]

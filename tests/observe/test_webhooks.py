@@ -408,7 +408,7 @@ def test_two_processes_share_a_file_and_no_event(tmp_path: Path) -> None:
     first, second = WebhookStore(path), WebhookStore(path)
     url = "https://hooks.example/"
     for number, store in enumerate((first, second, first)):
-        store.add([Delivery(0, url, "rtc_1", f"evt_{number}", "call.opened", b"{}", 1.0)])
+        store.add_deliveries([Delivery(0, url, "rtc_1", f"evt_{number}", "call.opened", b"{}", 1.0)])
     assert second.adopt([url], 2.0) == ([], 0)
     first.close()
     adopted, given_up = second.adopt([url], 2.0)
@@ -425,7 +425,7 @@ async def test_what_a_process_leaves_is_delivered_by_the_other(tmp_path: Path) -
     async with timed.webhooks:
         killed = await asyncio.to_thread(WebhookStore, timed.webhooks._path)
         left = Delivery(0, "https://a.example/", "rtc_1", "evt_1", "call.closed", b"{}", timed.clock())
-        await asyncio.to_thread(killed.add, [left])
+        await asyncio.to_thread(killed.add_deliveries, [left])
         os.close(killed._lock)  # as the kernel does with what a process held
         await timed.until(lambda: timed.told() == ["rtc_1"])
         killed._file.close()
