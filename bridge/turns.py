@@ -33,12 +33,12 @@ class Share:
         self._level_s = 0.0
         self._at = 0.0
 
-    def take(self, seconds: float, now: float) -> None:
+    def count_seconds(self, seconds: float, now: float) -> None:
         """Counts that this many seconds were taken until ``now``."""
         self._level_s = max(0.0, self._level_s - self._share * (now - self._at)) + seconds
         self._at = now
         if self._of is not None:
-            self._of.take(seconds, now)
+            self._of.count_seconds(seconds, now)
 
     def is_over(self, now: float) -> bool:
         """Whether the party has taken more than its share."""
@@ -156,7 +156,7 @@ class Work:
         now = _now()
         self._began = None
         self._unit_s += now - began
-        self.share.take(now - began, now)
+        self.share.count_seconds(now - began, now)
         return now
 
 

@@ -338,7 +338,7 @@ class BoundedHttp(HttpToolsProtocol):
                 super(BoundedHttp, self)._start_asgi_task(cycle, closing)
 
         has_time = self._work.has_time
-        self._work.share.take(_REQUEST_S, time.perf_counter())
+        self._work.share.count_seconds(_REQUEST_S, time.perf_counter())
         if has_time:
             start()
         else:

@@ -10,9 +10,9 @@ from tests.machine import scaled
 def test_a_share_is_a_leaky_bucket() -> None:
     """A burst is free; what is over drains with time."""
     share = Share(0.1, 0.5)
-    share.take(0.5, 10.0)
+    share.count_seconds(0.5, 10.0)
     assert not share.is_over(10.0)
-    share.take(0.2, 10.0)
+    share.count_seconds(0.2, 10.0)
     assert share.is_over(10.0)
     assert share.is_over(11.9)
     assert not share.is_over(12.1)
@@ -23,9 +23,9 @@ def test_a_share_of_a_share() -> None:
     key = Share(0.1, 1.0)
     first, second = Share(0.1, 5.0, of=key), Share(0.1, 5.0)
     second.join(key)
-    first.take(0.6, 1.0)
+    first.count_seconds(0.6, 1.0)
     assert not second.is_over(1.0)
-    second.take(0.6, 1.0)
+    second.count_seconds(0.6, 1.0)
     assert first.is_over(1.0)
     assert second.is_over(1.0)
     assert not first.is_over(4.0)
@@ -35,7 +35,7 @@ def test_a_name_has_one_share() -> None:
     """The same one for all who are there, and a new one when all are gone."""
     shares = Shares(0.1, 0.0)
     share = shares.of("key")
-    share.take(1.0, 1.0)
+    share.count_seconds(1.0, 1.0)
     assert shares.of("key") is share
     assert shares.of("other") is not share
     del share
@@ -84,8 +84,8 @@ class _Noted(Share):
         super().__init__(0.0, -1.0)
         self.taken_s: list[float] = []
 
-    def take(self, seconds: float, now: float) -> None:
-        super().take(seconds, now)
+    def count_seconds(self, seconds: float, now: float) -> None:
+        super().count_seconds(seconds, now)
         self.taken_s.append(seconds)
 
 
