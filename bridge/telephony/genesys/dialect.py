@@ -85,7 +85,7 @@ class AudioHookSession(ABC):
         """Returns the caller's sound in a binary message."""
         return sound
 
-    def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
+    def take_own_message(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         """Returns what a message means that only this product has."""
         return [CarrierFault("unknown_message")]
 
@@ -139,7 +139,7 @@ class AudioHookSession(ABC):
                 return [CarrierFault("carrier_error", f"{parameters.get('code')} {parameters.get('message')}"[:100])]
             case (("paused" | "resumed" | "discarded"), _):
                 return self._moved(kind, parameters)
-        return self.take(kind, parameters)
+        return self.take_own_message(kind, parameters)
 
     def _moved(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         """Notes that the stream stands still, goes on, or has left sound out. The missing sound is not replaced."""
@@ -250,14 +250,14 @@ class Genesys(AudioHookSession):
             param="parameters.media",
         )
 
-    def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
+    def take_own_message(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         """Takes keys, and what was played, which has no name, so that the bridge's clock counts."""
         match kind:
             case "dtmf":
                 return pressed(str(parameters.get("digit")))
             case "playback_started" | "playback_completed":
                 return []
-        return super().take(kind, parameters)
+        return super().take_own_message(kind, parameters)
 
     def encode_sound(self, sound: bytes) -> bytes:
         """Returns the sound as it is. Binary messages are not numbered."""
