@@ -15,6 +15,10 @@ from tools.reference import pages
 
 _ROOT = Path(__file__).parents[1]
 _LONGEST_FILE = 700
+_MOST_SIGNATURES = 12
+
+# A constructor by another name, what has to be opened, and a filter of a stream: every reader knows them.
+STANDARD_NAMES = {"of", "open", "push"}
 
 # These speak to a person, and print is how.
 MAY_PRINT = {"bridge/cli.py"}
@@ -224,6 +228,18 @@ def test_no_public_class_name_stands_twice() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 named.setdefault(node.name, []).append(str(name))
     assert {name: places for name, places in named.items() if len(places) > 1} == {}
+
+
+def test_no_public_method_name_stands_for_many_things() -> None:
+    """Who searches for a name finds few other things. Methods of one signature count once, as one contract has them."""
+    named: dict[str, set[str]] = {}
+    for _, tree in _trees("bridge"):
+        for owner in ast.walk(tree):
+            for node in owner.body if isinstance(owner, ast.ClassDef) else ():
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                    named.setdefault(node.name, set()).add(ast.unparse(node.args))
+    many = {name: len(ways) for name, ways in named.items() if len(ways) > _MOST_SIGNATURES}
+    assert {name: number for name, number in many.items() if name not in STANDARD_NAMES} == {}
 
 
 def test_only_the_command_line_prints() -> None:
