@@ -39,7 +39,7 @@ async def _start(daemon: Daemon) -> Daemon:
             "tasks": len(asyncio.all_tasks()),
             "calls": len(daemon.registry.sessions),
             "peers": len(endpoint.peers),
-            "addresses": len(endpoint.mux._by_address) + len(endpoint.mux._agents),
+            "addresses": len(endpoint.mux.by_address) + len(endpoint.mux.agents),
         }
         print(json.dumps({**held, **_allocated(), **more}), flush=True)
 

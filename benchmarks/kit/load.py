@@ -12,6 +12,7 @@ import secrets
 import socket
 import struct
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -72,6 +73,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         self._secure = SecureTransport(
             self,
             certificate,
+            faults=Counter(),
             on_channel=lambda channel: None,
             on_closed=lambda: self.faults.append("closed"),
             on_abuse=self.faults.append,

@@ -24,7 +24,7 @@ from bridge.media.playback import Part, Played, Stopped
 from bridge.webrtc.dial import dial
 from bridge.webrtc.ice_full import IceFull, IceServers
 from bridge.webrtc.peer import Peer
-from bridge.webrtc.runner import PeerRunner
+from bridge.webrtc.runner import PeerClock, PeerRunner
 from bridge.wire.message import EncodedMessage
 
 __all__ = ["ClientLine", "ClientLineOwner", "SocketLine", "ClientWebRtcLine", "new_runner", "open_socket"]
@@ -129,7 +129,7 @@ class ClientWebRtcLine:
         self.requested_at = 0.0
         self._owner = owner
         self._runner = runner
-        self._clock: PeerRunner | None = None
+        self._clock: PeerClock | None = None
         self._see_answer = see_answer
         self._new_agent = new_agent
         self._headers = headers
@@ -157,7 +157,7 @@ class ClientWebRtcLine:
             return answer
 
         async with nullcontext(self._runner) if self._runner is not None else new_runner() as runner:
-            self._clock = runner
+            self._clock = runner.clock
             try:
                 limit_s = int(sound_s) + 10
                 async with dial(runner, self, signal, queue_limit_s=limit_s, new_agent=self._new_agent) as self._peer:

@@ -68,9 +68,9 @@ def new_certificate() -> RTCCertificate:
 class SecureTransport:
     """DTLS over an ICE agent, the SRTP sessions keyed by it, and SCTP inside it.
 
-    ``on_channel`` gets each data channel that is open. ``on_closed`` is called when the peer closes. ``on_abuse`` is
-    called with a word for what the peer did, if no honest peer does it. ``on_life`` is called whenever something came
-    that only the peer can have sent.
+    ``faults`` counts what was refused. ``on_channel`` gets each data channel that is open. ``on_closed`` is called when
+    the peer closes. ``on_abuse`` is called with a word for what the peer did, if no honest peer does it. ``on_life`` is
+    called whenever something came that only the peer can have sent.
     """
 
     def __init__(
@@ -78,12 +78,13 @@ class SecureTransport:
         ice: IceAgent,
         certificate: RTCCertificate,
         *,
+        faults: Counter[str],
         on_channel: OnChannel,
         on_closed: Callable[[], None],
         on_abuse: Callable[[str], None],
         on_life: Callable[[], None],
     ) -> None:
-        self.faults: Counter[str] = Counter()
+        self._faults = faults
         self._on_closed = on_closed
         self._on_abuse = on_abuse
         self._on_life = on_life
@@ -111,7 +112,7 @@ class SecureTransport:
             raise PeerError("the DTLS handshake failed", code="dtls_failed")
         dtls.on("statechange", self._dtls_changed)
         if remote.application is not None:
-            self._sctp = _Sctp(dtls, self.faults, on_abuse=self._on_abuse, on_life=self._on_life)
+            self._sctp = _Sctp(dtls, self._faults, on_abuse=self._on_abuse, on_life=self._on_life)
             self._sctp.on("datachannel", self._on_channel)
             if open_channel is None:
                 self._sctp.expect_channel()

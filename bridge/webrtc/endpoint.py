@@ -145,7 +145,7 @@ class Endpoint:
     def stats(self) -> EndpointStats:
         """The stats of the socket and the clock that all peers share."""
         return EndpointStats(
-            peers=len(self.peers), late_ticks=self._runner.late_ticks, datagrams_dropped=dict(self.mux.drops)
+            peers=len(self.peers), late_ticks=self._runner.clock.late_ticks, datagrams_dropped=dict(self.mux.drops)
         )
 
     def accept(

@@ -33,6 +33,7 @@ __all__ = [
     "Address",
     "AgentTable",
     "Credentials",
+    "DtlsQueue",
     "IceAgent",
     "IceLite",
     "IceRole",
@@ -105,7 +106,7 @@ def packet_kind(datagram: bytes) -> PacketKind | None:
     return _STUN if first < 4 else None
 
 
-class _DtlsQueue:
+class DtlsQueue:
     """One peer's datagrams for DTLS; ``get`` returns them one by one.
 
     The work that each one sets off takes from the peer's share of the time.
@@ -113,9 +114,14 @@ class _DtlsQueue:
 
     def __init__(self) -> None:
         self.dropped = 0
+        """The number of datagrams that came faster than they were taken."""
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_DTLS)
         self._work: Work | None = None
         """The work that the peer's datagrams cause in DTLS, SCTP and whoever takes its events."""
+
+    def __len__(self) -> int:
+        """The number of datagrams that wait to be taken."""
+        return self._datagrams.qsize()
 
     def put(self, datagram: bytes) -> None:
         """Takes a datagram, or counts it as dropped."""
@@ -156,7 +162,8 @@ class IceAgent:
         """The time when the peer last said that it may be sent to (RFC 7675)."""
         self.moves = 0
         self._on_media: PacketHandler = lambda kind, packet, now: False
-        self._dtls = _DtlsQueue()
+        self.dtls = DtlsQueue()
+        """The datagrams for DTLS that the peer has sent."""
         self._is_closed = False
 
     def attach(self, on_media: PacketHandler) -> None:
@@ -166,14 +173,14 @@ class IceAgent:
     def hand_over(self, kind: PacketKind, datagram: bytes, now: float) -> None:
         """Takes a datagram of the peer that is not STUN."""
         if kind is _DTLS:
-            self._dtls.put(datagram)
+            self.dtls.put(datagram)
         else:
             self._on_media(kind, datagram, now)
 
     @property
     def dropped(self) -> int:
         """The number of DTLS datagrams that came faster than they were taken."""
-        return self._dtls.dropped
+        return self.dtls.dropped
 
     def claim(self, ssrc: bytes) -> None:
         """Notes that the peer's packets have this SSRC, by which they are known on a socket that others share."""
@@ -194,13 +201,13 @@ class IceAgent:
             return
         self._is_closed = True
         self.connected.set()
-        self._dtls.close()
+        self.dtls.close()
 
     # What aiortc's DTLS transport calls:
 
     async def _recv(self) -> bytes:
         """Returns the next datagram; a peer whose datagrams have cost more than a share waits for its turn."""
-        return await self._dtls.get()
+        return await self.dtls.get()
 
     async def _send(self, datagram: bytes) -> None:
         self.send_datagram(datagram)
@@ -326,6 +333,11 @@ class IceLite(IceAgent):
         self._requests = _Requests()
         self._table = table
         table.know(self, self.ufrag)
+
+    @property
+    def address(self) -> Address | None:
+        """Where the peer is sent to now; None before its first check, and when its connection is gone."""
+        return self._address
 
     @property
     def ufrag(self) -> str:

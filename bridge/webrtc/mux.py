@@ -10,7 +10,8 @@ counted and dropped.
 import asyncio
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 from aioice import stun
@@ -37,6 +38,12 @@ class Mux(asyncio.DatagramProtocol):
         self._agents: dict[str, IceLite] = {}
         self._by_address: dict[Address, IceLite] = {}
         self._by_ssrc: dict[bytes, list[IceLite]] = {}
+        self.agents: Mapping[str, IceLite] = MappingProxyType(self._agents)
+        """Whose checks are answered, by our user fragment: one entry for each agent, two while it restarts."""
+        self.by_address: Mapping[Address, IceLite] = MappingProxyType(self._by_address)
+        """Whose datagrams come from where: up to 16 addresses of each agent."""
+        self.by_ssrc: Mapping[bytes, Sequence[IceLite]] = MappingProxyType(self._by_ssrc)
+        """Who may be the sender of an SSRC, if its packets come from an address that is nobody's."""
         self._transport: asyncio.DatagramTransport | None = None
         self._tcp: IceTcp | None = None
 

@@ -52,6 +52,7 @@ class Peer:
         """
         self.ice = ice
         self.faults: Counter[str] = Counter()
+        """What was refused of the peer or went wrong with it, by reason."""
         self.lifetime = PeerLifetime(logger_of("webrtc", context))
         self.rtp = RtpSession(
             ice,
@@ -68,6 +69,7 @@ class Peer:
         self._secure = SecureTransport(
             ice,
             certificate,
+            faults=self.faults,
             on_channel=self._take_channel,
             on_closed=lambda: self.hang_up("peer_closed"),
             on_abuse=lambda what: self.fail(PeerError(what, code="peer_misbehaved")),
@@ -270,5 +272,5 @@ class Peer:
             overflow_ms=outbound.overflow_ms,
             moves=self.ice.moves,
             datagrams_dropped=self.ice.dropped,
-            faults=self.faults.total() + self._secure.faults.total() + stats.malformed + reports.malformed,
+            faults=self.faults.total() + stats.malformed + reports.malformed,
         )

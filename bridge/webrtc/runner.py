@@ -17,7 +17,7 @@ from bridge.media.pacer import FRAME_MS, Pacer
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.udp import MAX_AGE_S
 
-__all__ = ["PeerRunner"]
+__all__ = ["PeerClock", "PeerRunner"]
 
 _log = get_logger("webrtc")
 
@@ -30,6 +30,103 @@ _MAX_STOOD_STILL_S = 60.0
 _BUSY, _CALM = 0.35, 0.2  # parts of the time; further apart than what a change of complexity saves
 
 
+class PeerClock:
+    """Serves peers in turn: each has its place in one of the slots, and a turn serves one slot.
+
+    All times are in seconds, on the clock that ``start`` is given the time of.
+    """
+
+    def __init__(self) -> None:
+        self.complexity = COMPLEXITY
+        """The complexity with which all peers' sound is encoded."""
+        self.judged_until = 0.0
+        """The time by which loss is judged, which is behind ``now`` for a while after the process stood still."""
+        self.stood_still_s = 0.0
+        """How long the process has stood still lately, which is no peer's silence."""
+        self._slots: list[list[Peer]] = [[] for _ in range(_SLOTS)]
+        self._pacer = Pacer(slots=_SLOTS)
+        self._busy_s = 0.0
+        self._turned_at = 0.0
+        self._turns = 0
+
+    @property
+    def late_ticks(self) -> int:
+        """The number of ticks of 20 ms that were left out because the process stood still."""
+        return self._pacer.late_ticks
+
+    @property
+    def due(self) -> float:
+        """The time of the next turn."""
+        return self._pacer.due
+
+    def start(self, now: float) -> float:
+        """Starts the clock; returns when its first turn is due."""
+        self.judged_until = self._turned_at = now
+        return self._pacer.start(now)
+
+    def add(self, peer: Peer) -> None:
+        """Gives a peer its place, in the slot with the fewest peers."""
+        peer.rtp.outbound.set_complexity(self.complexity)
+        min(self._slots, key=len).append(peer)
+
+    def remove(self, peer: Peer) -> None:
+        """Takes a peer out of its slot."""
+        next(slot for slot in self._slots if peer in slot).remove(peer)
+
+    def turn(self, now: float, peer_timeout_s: float) -> None:
+        """Serves the peers of the next slot; one that was not heard for ``peer_timeout_s`` is lost."""
+        if behind := self._pacer.begin(now):
+            for slot in self._slots:
+                for peer in slot:
+                    peer.rtp.outbound.skip(behind)
+        self.judge(now)
+        rounds, number = divmod(self._turns, _SLOTS)
+        self._turns += 1
+        is_report, is_watch = rounds % _REPORT_ROUNDS == 0, rounds % _WATCH_ROUNDS == 0
+        for peer in tuple(self._slots[number]):
+            peer.rtp.tick(self.judged_until)
+            if is_report:
+                peer.rtp.report(now)
+            if is_watch:
+                peer.watch(now - self.stood_still_s, peer_timeout_s)
+
+    def end(self, took_s: float) -> float:
+        """Ends a turn that took so long, whatever happened in it; returns when the next one is due.
+
+        Once a second it sets how hard encoders try in the next one, by how much of the last one the turns took.
+        """
+        self._busy_s += took_s
+        if self._turns % _WEIGHED_TURNS == 0:
+            self._weigh()
+        return self._pacer.end()
+
+    def judge(self, now: float) -> None:
+        """Notes the time, with allowance for the time that the process stood still.
+
+        After the process stood still, packets wait in the socket, and nobody is judged by what was not read yet. The
+        time by which loss is judged catches up at twice its pace, and the packets are read meanwhile. It is never
+        further behind than the oldest sound that is still read. The time that the process stood still does not count as
+        a peer's silence; it is forgotten as time goes on.
+        """
+        self.judged_until = max(min(now, self.judged_until + 2 * self._pacer.step_s), now - MAX_AGE_S)
+        elapsed_s, self._turned_at = now - self._turned_at, now
+        if elapsed_s > _STALL_S:
+            self.stood_still_s = min(self.stood_still_s + elapsed_s - _STALL_S, _MAX_STOOD_STILL_S)
+        else:
+            self.stood_still_s = max(0.0, self.stood_still_s - elapsed_s)
+
+    def _weigh(self) -> None:
+        share, self._busy_s = self._busy_s / (_WEIGHED_TURNS * self._pacer.step_s), 0.0
+        is_saving = share > (_BUSY if self.complexity == COMPLEXITY else _CALM)
+        complexity = LEAST_COMPLEXITY if is_saving else COMPLEXITY
+        if complexity != self.complexity:
+            self.complexity = complexity
+            _log.info("peer.complexity", complexity=complexity, busy_percent=round(100 * share))
+            for slot in self._slots:
+                for peer in slot:
+                    peer.rtp.outbound.set_complexity(complexity)
+
+
 class PeerRunner:
     """Runs peers and their clock.
 
@@ -40,26 +137,17 @@ class PeerRunner:
         self, *, connect_timeout_s: float = 10, peer_timeout_s: float = 10, close_deadline_s: float = 2
     ) -> None:
         self.peers: set[Peer] = set()
-        self.complexity = COMPLEXITY
-        """The complexity with which all peers' sound is encoded."""
-        self._busy_s = 0.0
-        self._slots: list[list[Peer]] = [[] for _ in range(_SLOTS)]
+        self.clock = PeerClock()
         self.connect_timeout_s = connect_timeout_s
         self.peer_timeout_s = peer_timeout_s
         self._close_deadline_s = close_deadline_s
         self._tasks = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
-        self._pacer = Pacer(slots=_SLOTS)
-        self._judged_until = 0.0
-        self._turned_at = 0.0
-        self._stood_still_s = 0.0
-        self._turns = 0
 
     async def __aenter__(self) -> "PeerRunner":
         self._loop = asyncio.get_running_loop()
         await self._tasks.__aenter__()
-        self._judged_until = self._turned_at = self._loop.time()
-        self._timer = self._loop.call_at(self._pacer.start(self._judged_until), self._turn)
+        self._timer = self._loop.call_at(self.clock.start(self._loop.time()), self._turn)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -71,17 +159,10 @@ class PeerRunner:
             if self._timer is not None:
                 self._timer.cancel()
 
-    @property
-    def late_ticks(self) -> int:
-        """The number of ticks of 20 ms that were left out because the process stood still."""
-        return self._pacer.late_ticks
-
     def run(self, peer: Peer, *, open_channel: str | None = None) -> None:
         """Runs ``peer`` to its end; ``open_channel`` is the label of a data channel that it opens."""
         self.peers.add(peer)
-        peer.rtp.outbound.set_complexity(self.complexity)
-        slot = min(self._slots, key=len)
-        slot.append(peer)
+        self.clock.add(peer)
         life = peer.run(
             connect_timeout_s=self.connect_timeout_s,
             close_deadline_s=self._close_deadline_s,
@@ -90,7 +171,7 @@ class PeerRunner:
 
         def forget(_: asyncio.Task[None]) -> None:
             self.peers.discard(peer)
-            slot.remove(peer)
+            self.clock.remove(peer)
 
         self._tasks.create_task(life).add_done_callback(forget)
 
@@ -105,54 +186,9 @@ class PeerRunner:
         """
         began = time.perf_counter()  # the loop's own time stands still in a callback
         try:
-            self._advance(self._loop.time())
+            self.clock.turn(self._loop.time(), self.peer_timeout_s)
         finally:  # whatever happened, the other calls' sound goes on
-            self._timer = self._loop.call_at(self._pacer.end(), self._turn)
-            self._weigh(time.perf_counter() - began)
-
-    def _weigh(self, took_s: float) -> None:
-        """Sets once a second how hard encoders try in the next one, by how much of the last one the clock took."""
-        self._busy_s += took_s
-        if self._turns % _WEIGHED_TURNS:
-            return
-        share, self._busy_s = self._busy_s / (_WEIGHED_TURNS * self._pacer.step_s), 0.0
-        is_saving = share > (_BUSY if self.complexity == COMPLEXITY else _CALM)
-        complexity = LEAST_COMPLEXITY if is_saving else COMPLEXITY
-        if complexity != self.complexity:
-            self.complexity = complexity
-            _log.info("peer.complexity", complexity=complexity, busy_percent=round(100 * share))
-            for peer in self.peers:
-                peer.rtp.outbound.set_complexity(complexity)
-
-    def _advance(self, now: float) -> None:
-        if behind := self._pacer.begin(now):
-            for peer in self.peers:
-                peer.rtp.outbound.skip(behind)
-        self._judge(now)
-        rounds, number = divmod(self._turns, _SLOTS)
-        self._turns += 1
-        is_report, is_watch = rounds % _REPORT_ROUNDS == 0, rounds % _WATCH_ROUNDS == 0
-        for peer in tuple(self._slots[number]):
-            peer.rtp.tick(self._judged_until)
-            if is_report:
-                peer.rtp.report(now)
-            if is_watch:
-                peer.watch(now - self._stood_still_s, self.peer_timeout_s)
-
-    def _judge(self, now: float) -> None:
-        """Watches over the peers, with allowance for the time that the process stood still.
-
-        After the process stood still, packets wait in the socket, and nobody is judged by what was not read yet. The
-        time by which loss is judged catches up at twice its pace, and the packets are read meanwhile. It is never
-        further behind than the oldest sound that is still read. The time that the process stood still does not count as
-        a peer's silence; it is forgotten as time goes on.
-        """
-        self._judged_until = max(min(now, self._judged_until + 2 * self._pacer.step_s), now - MAX_AGE_S)
-        elapsed_s, self._turned_at = now - self._turned_at, now
-        if elapsed_s > _STALL_S:
-            self._stood_still_s = min(self._stood_still_s + elapsed_s - _STALL_S, _MAX_STOOD_STILL_S)
-        else:
-            self._stood_still_s = max(0.0, self._stood_still_s - elapsed_s)
+            self._timer = self._loop.call_at(self.clock.end(time.perf_counter() - began), self._turn)
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

@@ -95,12 +95,12 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
         peer = session.legs.current
         assert isinstance(peer, Peer)
         assert isinstance(peer.ice, IceLite)
-        assert peer.ice._address == relay.outside[0]
+        assert peer.ice.address == relay.outside[0]
         ice, moved, checked = peer.ice, asyncio.Event(), peer.ice.checked
 
         def check(address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
             checked(address, nominated=nominated, now=now, ufrag=ufrag)
-            if ice._address == relay.outside[-1]:  # Chromium may check there first, and go there with the next one
+            if ice.address == relay.outside[-1]:  # Chromium may check there first, and go there with the next one
                 moved.set()
 
         peer.ice.checked = check  # type: ignore[method-assign]
@@ -108,7 +108,7 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
         await relay.rebind()
         async with asyncio.timeout(scaled(1)):
             await moved.wait()
-        assert peer.ice._address == relay.outside[1]
+        assert peer.ice.address == relay.outside[1]
         heard = peer.rtp.inbound.stats.packets
         assert await page.evaluate(_HEARS)
         assert peer.rtp.inbound.stats.packets > heard

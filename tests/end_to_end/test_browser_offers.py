@@ -86,5 +86,5 @@ async def test_chromium_with_video_restarts_its_ice(daemon: Daemon) -> None:
         async with asyncio.timeout(scaled(10)):
             while peer.ice.renewed is not None:  # noqa: ASYNC110 (until the peer comes with its new credentials)
                 await asyncio.sleep(0.02)
-        assert len(daemon.endpoint.mux._agents) == 1
+        assert len(daemon.endpoint.mux.agents) == 1
         assert peer.faults.total() == 0

@@ -34,7 +34,7 @@ def _held(daemon: Daemon) -> Held:
         "tasks": len(asyncio.all_tasks()),
         "sessions": len(daemon.registry.sessions),
         "peers": len(daemon.endpoint.peers),
-        "addresses": len(daemon.endpoint.mux._by_address) + len(daemon.endpoint.mux._agents),
+        "addresses": len(daemon.endpoint.mux.by_address) + len(daemon.endpoint.mux.agents),
     }
 
 

@@ -261,7 +261,7 @@ class Lab:
         """The address and port from which the call's media comes, and ``udp`` or ``tcp``."""
         ice = self.peer(call_id).ice
         assert isinstance(ice, IceLite)
-        host, port, *_, last = ice._address or ("", 0, "")
+        host, port, *_, last = ice.address or ("", 0, "")
         return host.removeprefix("::ffff:"), str(port), "tcp" if last == "tcp" else "udp"
 
     # Inside

@@ -274,7 +274,7 @@ class _Share:
 
         def sends(datagram: bytes) -> None:
             send(datagram)
-            if not self.sent_at and self.first_at and not self._is_left(ice._address):
+            if not self.sent_at and self.first_at and not self._is_left(ice.address):
                 self.sent_at = self._now()
 
         ice.send_datagram = sends

@@ -64,8 +64,8 @@ async def test_chromium_without_udp(tmp_path: Path, settings: dict[str, Any]) ->
                 [session] = daemon.registry.sessions
                 assert isinstance(peer, Peer)
                 assert isinstance(peer.ice, IceLite)
-                assert peer.ice._address is not None
-                assert peer.ice._address[-1] == "tcp"
+                assert peer.ice.address is not None
+                assert peer.ice.address[-1] == "tcp"
                 async with asyncio.timeout(scaled(10)):
                     while peer.rtp.inbound.stats.packets < 100 or peer.rtp.reports.round_trip_ms is None:
                         await page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")

@@ -165,8 +165,8 @@ def _stun(data: bytes) -> None:
     now += 61
     mux.datagram_received(datagram, _STRANGER)
     agent.close()
-    assert not mux._by_address
-    assert not mux._agents
+    assert not mux.by_address
+    assert not mux.agents
 
 
 def _mended(datagram: bytes) -> bytes:

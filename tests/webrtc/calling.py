@@ -264,7 +264,7 @@ class Caller:
     @property
     def faults(self) -> Counter[str]:
         """What was counted for this call."""
-        return self.peer.faults + self.peer._secure.faults + Counter(malformed=self.peer.rtp.inbound.stats.malformed)
+        return self.peer.faults + Counter(malformed=self.peer.rtp.inbound.stats.malformed)
 
     def _hear(self, text: str) -> None:
         self.heard.append(text)

@@ -35,7 +35,7 @@ async def test_consent_alone_keeps_a_silent_call(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ice_full, "CONSENT_INTERVAL_S", 0.1)
     async with Endpoint(LOOPBACK, 0, peer_timeout_s=0.5) as endpoint, PeerRunner(peer_timeout_s=0.5) as runner:
         async with dialled(endpoint, runner) as (peer, caller, callee):
-            (agent,) = endpoint.mux._agents.values()
+            (agent,) = endpoint.mux.agents.values()
             checked, enough = agent.checked, asyncio.Event()
             began = asyncio.get_running_loop().time()
 

@@ -102,7 +102,7 @@ async def test_a_caller_that_begins_anew_again_and_again(calls: Calls) -> None:
         await begin_anew(caller, 0xBEEF + number)
     assert caller.faults.total() == 0
     assert len(caller.peer.rtp.streams.heard_at) == 8
-    assert len(caller.endpoint.mux._by_ssrc) <= 8 + 1, "and the witness's"
+    assert len(caller.endpoint.mux.by_ssrc) <= 8 + 1, "and the witness's"
     await calls.witness.works()
 
 

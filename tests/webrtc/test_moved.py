@@ -46,14 +46,14 @@ def test_sound_from_elsewhere_is_taken_and_asked_after(wire: Wire) -> None:
     assert wire.target == PEER
 
 
-def test_a_peer_that_answers_is_there(wire: Wire) -> None:
+async def test_a_peer_that_answers_is_there(wire: Wire) -> None:
     """With its answer everything else follows it: sound both ways and the data channel."""
     (request,) = moved(wire)
     assert wire.receive(agreed(request), ELSEWHERE) == []
     assert wire.target == ELSEWHERE
     assert wire.agent.moves == 1
     wire.mux.datagram_received(CLIENT_HELLO, ELSEWHERE)
-    assert wire.agent._dtls._datagrams.get_nowait() == CLIENT_HELLO
+    assert await wire.agent.dtls.get() == CLIENT_HELLO
 
 
 def test_who_cannot_answer_is_not_sent_to(wire: Wire) -> None:
@@ -102,4 +102,4 @@ def test_two_peers_of_one_ssrc(wire: Wire) -> None:
     assert taken == [FORGED]
     other.close()
     wire.agent.close()
-    assert wire.mux._by_ssrc == {}
+    assert wire.mux.by_ssrc == {}

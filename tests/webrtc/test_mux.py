@@ -137,7 +137,7 @@ def test_every_first_byte_from_a_stranger(wire: Wire, size: int) -> None:
         assert wire.receive(bytes([first]) + bytes(size - 1), STRANGER) == []
     assert wire.mux.drops.total() == 256
     assert wire.media == []
-    assert wire.agent._dtls._datagrams.empty()
+    assert not wire.agent.dtls
 
 
 def test_kinds() -> None:
@@ -158,9 +158,9 @@ def test_media_needs_a_check_first(wire: Wire, datagram: bytes) -> None:
         assert wire.receive(datagram, address) == []
     assert wire.mux.drops == {"unknown_source": 3}
     assert wire.media == []
-    assert wire.agent._dtls._datagrams.empty()
+    assert not wire.agent.dtls
     wire.receive(datagram)
-    assert len(wire.media) + wire.agent._dtls._datagrams.qsize() == 1
+    assert len(wire.media) + len(wire.agent.dtls) == 1
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_agents_do_not_mix(wire: Wire) -> None:
     wire.check()
     wire.receive(bytes(check(other)), STRANGER)
     wire.receive(ALERT, STRANGER)
-    assert (wire.agent._dtls._datagrams.qsize(), other._dtls._datagrams.qsize()) == (0, 1)
+    assert (len(wire.agent.dtls), len(other.dtls)) == (0, 1)
     assert wire.receive(bytes(check(other, pwd=wire.agent.pwd)), ("192.0.2.99", 1)) == []
 
 
@@ -305,7 +305,7 @@ def test_an_address_may_be_used_again(wire: Wire) -> None:
     wire.receive(bytes(check(other)))
     wire.agent.close()
     wire.receive(ALERT)
-    assert other._dtls._datagrams.qsize() == 1
+    assert len(other.dtls) == 1
 
 
 def test_an_address_is_not_taken_from_who_is_there(wire: Wire) -> None:
@@ -314,7 +314,7 @@ def test_an_address_is_not_taken_from_who_is_there(wire: Wire) -> None:
     wire.check()
     assert wire.receive(bytes(check(other))) == []
     wire.receive(ALERT)
-    assert (wire.agent._dtls._datagrams.qsize(), other._dtls._datagrams.qsize()) == (1, 0)
+    assert (len(wire.agent.dtls), len(other.dtls)) == (1, 0)
     assert wire.mux.drops["address_in_use"] == 1
 
 
@@ -323,7 +323,7 @@ def test_a_forgotten_agent_is_a_stranger(wire: Wire) -> None:
     wire.check()
     wire.agent.close()
     wire.agent.close()
-    assert (wire.mux._agents, wire.mux._by_address) == ({}, {})
+    assert (wire.mux.agents, wire.mux.by_address) == ({}, {})
     assert wire.receive(bytes(check(wire.agent))) == []
     assert wire.receive(RTP) == []
     assert wire.mux.drops == {"unauthenticated_stun": 1, "unknown_source": 1}
@@ -349,11 +349,11 @@ def test_tcp_is_not_followed_as_long_as_udp_works(wire: Wire) -> None:
     wire.agent.checked(over_tcp, nominated=True, now=wire.now)
     wire.check(nominated=True)
     wire.agent.checked(over_tcp, nominated=True, now=wire.now + 0.9)
-    assert (wire.agent._address, wire.agent.moves) == (PEER, 1)
+    assert (wire.agent.address, wire.agent.moves) == (PEER, 1)
     wire.agent.checked(over_tcp, nominated=True, now=wire.now + 1.0)
-    assert (wire.agent._address, wire.agent.moves) == (over_tcp, 2)
+    assert (wire.agent.address, wire.agent.moves) == (over_tcp, 2)
     wire.check(nominated=True)
-    assert (wire.agent._address, wire.agent.moves) == (PEER, 3)
+    assert (wire.agent.address, wire.agent.moves) == (PEER, 3)
 
 
 def test_an_address_is_followed_when_the_old_one_is_silent(wire: Wire) -> None:
@@ -383,7 +383,7 @@ def test_addresses_are_bounded(wire: Wire) -> None:
     """One peer cannot fill the table of addresses."""
     for _, address in zip(range(1000), moves(), strict=False):
         wire.receive(bytes(check(wire.agent)), address)
-    assert len(wire.mux._by_address) <= 16
+    assert len(wire.mux.by_address) <= 16
 
 
 def test_a_peer_may_move_often(wire: Wire) -> None:
@@ -495,7 +495,7 @@ def test_until_a_restarted_peer_comes_the_old_way_works(wire: Wire) -> None:
     assert len(wire.media) == 1, "what was on its way from the old address is heard"
     assert wire.receive(with_pair(wire.agent, before), PEER) == []
     assert wire.mux.drops == {"unauthenticated_stun": 1}
-    assert set(wire.mux._agents) == {renewed.ufrag}
+    assert set(wire.mux.agents) == {renewed.ufrag}
 
 
 def test_a_restart_in_place(wire: Wire) -> None:
@@ -517,10 +517,10 @@ def test_the_same_offer_has_the_same_credentials(wire: Wire) -> None:
     first = wire.agent.offered("newer", "q" * 22)
     assert wire.agent.offered("newer", "q" * 22) == first
     second = wire.agent.offered("newest", "r" * 22)
-    assert set(wire.mux._agents) == {wire.agent.ufrag, second.ufrag}
+    assert set(wire.mux.agents) == {wire.agent.ufrag, second.ufrag}
     assert wire.receive(with_pair(wire.agent, first)) == []
     wire.agent.close()
-    assert wire.mux._agents == {}
+    assert wire.mux.agents == {}
 
 
 # The socket

@@ -53,7 +53,7 @@ async def test_a_nat_that_forgets(endpoint: Endpoint, place_call: Placing) -> No
         await caller.works()
         figures = to_builtins(caller.peer.stats())
         assert (figures["moves"], figures["lost"], figures["concealed_ms"]) == (1, 0, 0)
-        assert caller.peer.ice._address == relay.outside[-1]  # type: ignore[attr-defined]
+        assert caller.peer.ice.address == relay.outside[-1]  # type: ignore[attr-defined]
 
 
 async def keep_speaking(caller: Caller) -> None:
@@ -81,7 +81,7 @@ async def test_a_replay_from_elsewhere_moves_nothing(
     await caller.speak()
     sent: list[object] = []
     monkeypatch.setattr(endpoint.mux, "sender_for", lambda address: lambda datagram, to: sent.append(to))
-    monkeypatch.setattr(caller.peer.ice, "_send_datagram", lambda datagram, address: sent.append(address))
+    monkeypatch.setattr(caller.peer.ice, "send", lambda datagram: sent.append(caller.peer.ice.address))  # type: ignore[attr-defined]
     for datagram in seen:
         endpoint.mux.datagram_received(datagram, ("127.0.0.1", 9))
     assert ("127.0.0.1", 9) not in sent

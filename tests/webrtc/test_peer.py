@@ -45,8 +45,8 @@ async def end_of(caller: Caller) -> str:
     reason = await caller.owner.until_ended()
     await asyncio.sleep(0)
     assert caller.peer not in caller.endpoint.peers
-    assert caller.peer.ice not in caller.endpoint.mux._agents.values()
-    assert caller.peer.ice not in caller.endpoint.mux._by_address.values()
+    assert caller.peer.ice not in caller.endpoint.mux.agents.values()
+    assert caller.peer.ice not in caller.endpoint.mux.by_address.values()
     return reason
 
 
@@ -87,7 +87,7 @@ async def test_a_peer_that_comes_no_further_than_ice(place_call: Placing, new_st
         caller = await place_call(endpoint, is_connected=False)
         await caller.offer_alone()
         client = await new_stranger(endpoint)
-        (agent,) = endpoint.mux._agents.values()
+        (agent,) = endpoint.mux.agents.values()
         client.send(bytes(check(agent, nominated=True)))
         await client.answer()
         client.send(bytes([22, 0xFE, 0xFD]) + bytes(60))
@@ -237,7 +237,7 @@ async def test_hanging_up_in_the_handshake(place_call: Placing, new_stranger: Ap
         caller = await place_call(endpoint, is_connected=False)
         await caller.offer_alone()
         client = await new_stranger(endpoint)
-        (agent,) = endpoint.mux._agents.values()
+        (agent,) = endpoint.mux.agents.values()
         client.send(bytes(check(agent)))
         await client.answer()
         caller.peer.hang_up("enough")
@@ -296,7 +296,7 @@ async def test_endpoint_that_stops(place_call: Placing) -> None:
     for caller in (*callers, expected):
         assert caller.owner.ended == ("server_stopped", None)
     assert endpoint.peers == set()
-    assert (endpoint.mux._agents, endpoint.mux._by_address) == ({}, {})
+    assert (endpoint.mux.agents, endpoint.mux.by_address) == ({}, {})
 
 
 # Closing is bounded
@@ -374,6 +374,6 @@ async def test_what_was_dropped_can_be_read(endpoint: Endpoint, place_call: Plac
     await caller.works()
     assert to_builtins(endpoint.stats()) == {
         "peers": 1,
-        "late_ticks": endpoint._runner.late_ticks,
+        "late_ticks": endpoint.runner.clock.late_ticks,
         "datagrams_dropped": {"unknown_source": 1, "unknown_kind": 1},
     }

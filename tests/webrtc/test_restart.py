@@ -60,7 +60,7 @@ async def test_an_ice_restart(endpoint: Endpoint, place_call: Placing) -> None:
     candidate = connection._nominated[1]
     request = connection.build_request(candidate, nominate=True)
     await candidate.protocol.request(request, candidate.remote_addr, integrity_key=pair[1].encode())
-    assert set(endpoint.mux._agents) == {pair[0]}
+    assert set(endpoint.mux.agents) == {pair[0]}
     await caller.works()
     assert caller.faults.total() == 0
 
@@ -70,7 +70,7 @@ async def test_a_restart_that_nobody_follows(endpoint: Endpoint, place_call: Pla
     caller = await place_call(endpoint)
     for number in range(5):
         assert again(caller, restarted(offer_of(caller)).replace("fresh", f"fresh{number}")) is not None
-    assert len(endpoint.mux._agents) == 2
+    assert len(endpoint.mux.agents) == 2
     await caller.works()
 
 

@@ -86,7 +86,7 @@ async def test_a_check_in_crumbs(endpoint: Endpoint) -> None:
         assert await line.datagram() == _DTLS
         agent.close()
         assert await line.is_closed()
-    assert endpoint.mux._by_address == {}
+    assert endpoint.mux.by_address == {}
     assert not endpoint.mux.drops
 
 
@@ -98,7 +98,7 @@ async def test_many_at_once(endpoint: Endpoint) -> None:
         line.send(framed(bytes(check(agent))) + b"".join(framed(one) + framed(b"") for one in hundred))
         await line.datagram()
         async with asyncio.timeout(WITHIN_S):
-            assert [await agent._recv() for _ in hundred] == hundred
+            assert [await agent.dtls.get() for _ in hundred] == hundred
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ async def test_a_call(endpoint: Endpoint, place_call: Placing) -> None:
                 patch_answer=lambda answer: answer.replace(f" {endpoint.port} typ", f" {framer.port} typ")
             )
             assert isinstance(caller.peer.ice, IceLite)
-            assert caller.peer.ice._address is not None
-            assert caller.peer.ice._address[-1] == "tcp"
+            assert caller.peer.ice.address is not None
+            assert caller.peer.ice.address[-1] == "tcp"
             await caller.works()
             assert caller.faults.total() == 0
             caller.peer.hang_up("enough")

@@ -37,7 +37,7 @@ async def _rounds_between(agent: IceAgent, clock: _Clock, count: int, each_s: fl
     seen = []
     async with asyncio.timeout(_LIMIT_S):
         for number in range(count):
-            assert await agent._recv() == b"\x17%d" % number
+            assert await agent.dtls.get() == b"\x17%d" % number
             seen.append(rounds)
             clock.now += each_s
     is_over = True
@@ -65,7 +65,7 @@ async def test_two_peers_share_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(20):
             agent.hand_over(PacketKind.DTLS, b"\x17", 0.0)
         for _ in range(20):
-            await agent._recv()
+            await agent.dtls.get()
             order.append(name)
             clock.now += 0.010
 
@@ -80,12 +80,12 @@ async def test_a_peer_that_is_closed_while_it_waits(monkeypatch: pytest.MonkeyPa
     clock, agent = _Clock(monkeypatch), IceAgent()
     for _ in range(10):
         agent.hand_over(PacketKind.DTLS, b"\x17", 0.0)
-    await agent._recv()
+    await agent.dtls.get()
     clock.now += 1.0
-    reading = asyncio.create_task(agent._recv())
+    reading = asyncio.create_task(agent.dtls.get())
     agent.close()
     async with asyncio.timeout(_LIMIT_S):
         assert await reading == b"\x17"
-        assert [await agent._recv() for _ in range(8)] == [b"\x17"] * 8
+        assert [await agent.dtls.get() for _ in range(8)] == [b"\x17"] * 8
         with pytest.raises(ConnectionError):
-            await agent._recv()
+            await agent.dtls.get()
