@@ -366,7 +366,7 @@ async def test_an_event_that_is_refused_ends_the_call(daemon: Daemon) -> None:
 async def test_patience_has_an_end(daemon: Daemon) -> None:
     """A server that hears no speech does not answer, and the caller says so."""
     call = Call(Plan(daemon.url, transport="websocket", pcm=10 * _SILENT, timeout_s=scaled(1.0)))
-    with pytest.raises(CallFailed, match=r"within [0-9.]+ s: the server noticed no speech"):
+    with pytest.raises(CallFailed, match=r"within [0-9.]+ s: the server detected no speech"):
         await call.run()
     assert daemon.registry.sessions == []
 

@@ -319,7 +319,7 @@ async def test_workers_that_serve_and_that_do_not(tmp_path: Path) -> None:
             assert found["workers"][1]["says"] == "it serves"
             _, found = await _examined(running.url, BRIDGE_WORKERS="64", **given)
             assert [one["level"] for one in found["workers"]] == ["warning", "warning"], found["workers"]
-            assert "64 workers these do not serve: 1, 2, 3," in found["workers"][1]["says"]
+            assert "64 workers, these do not serve: 1, 2, 3," in found["workers"][1]["says"]
         assert (
             len([one for one in found["ports"] if "(udp_port)" in one["says"] or "udp_port is 0" in one["says"]]) == 64
         )
