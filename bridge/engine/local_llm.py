@@ -41,6 +41,11 @@ class LocalLlm:
         self._tasks = asyncio.TaskGroup()
         self._watching: asyncio.Task[None] | None = None
 
+    @property
+    def process(self) -> asyncio.subprocess.Process | None:
+        """The process that serves the model now, or has died a moment ago; None before the start."""
+        return self._process
+
     async def __aenter__(self) -> "LocalLlm":
         if importlib.util.find_spec(_PACKAGE) is None:
             raise ConfigError(f"{_PARAM}: needs {_PACKAGE}: pip install '.[llm]'", param=_PARAM)

@@ -57,6 +57,11 @@ class Archive:
         """Keeps recordings as ``settings`` say, from now on."""
         self._retention.keep = _keep(settings)
 
+    @property
+    def keep(self) -> KeepFiles:
+        """How much is kept now."""
+        return self._retention.keep
+
     def stats(self) -> RecordingsStats:
         """Returns how many recordings there are, and what has become of the others."""
         uploader, kept = self._uploader, self._retention.kept

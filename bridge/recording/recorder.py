@@ -230,11 +230,13 @@ class Recorder:
         announce: Callable[[ServerEvent], None],
         recipients: Sequence[Recipient] = (),
         upload_soon: Callable[[], None] | None = None,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         """Takes the folder. What begins from now on is encrypted for ``recipients``.
 
         ``announce`` tells an event to those who follow all calls. ``upload_soon`` is called if there is a recording to
-        be uploaded; without it, recordings stay where they are.
+        be uploaded; without it, recordings stay where they are. All files are touched in ``thread``, which is of one
+        thread and ends with the recorder; by default it is a new one.
         """
         self.recipients = recipients
         self._upload_soon = upload_soon
@@ -244,7 +246,7 @@ class Recorder:
         self._recordings: dict[str, Recording] = {}
         self._unfinished: set[Recording] = set()
         self._all_done = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._tick: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Recorder":

@@ -66,7 +66,16 @@ class Uploader:
     ``announce`` tells those who follow all calls. ``async with`` owns the tasks and a thread.
     """
 
-    def __init__(self, folder: str, url: str, put: Put, announce: Callable[[RecordingUploaded], None]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        url: str,
+        put: Put,
+        announce: Callable[[RecordingUploaded], None],
+        *,
+        first_wait_s: float = _FIRST_WAIT_S,
+    ) -> None:
+        """``first_wait_s`` is the time between the first upload that fails and the next try; it doubles each time."""
         self.uploaded = self.failures = 0
         self.waiting = 0
         """The number of recordings that waited at the last look."""
@@ -74,6 +83,7 @@ class Uploader:
         self._url = url.rstrip("/")
         self._put = put
         self._announce = announce
+        self._first_wait_s = first_wait_s
         self._tries: dict[str, _Try] = {}
         self._news = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="uploads")
@@ -148,7 +158,7 @@ class Uploader:
         self.failures += 1
         mine = self._tries[name]
         mine.failures += 1
-        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(mine.failures - 1, _MOST_DOUBLINGS))
+        wait_s = min(_LONGEST_WAIT_S, self._first_wait_s * 2.0 ** min(mine.failures - 1, _MOST_DOUBLINGS))
         wait_s *= random.uniform(1 - _SPREAD, 1 + _SPREAD)
         mine.due = self._loop.time() + wait_s
         _log.warning("recorder.upload_failed", recording=name, failures=mine.failures, in_s=round(wait_s, 1),

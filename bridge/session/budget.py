@@ -5,6 +5,7 @@ when the part is closed.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,6 @@ __all__ = ["Budget", "KeepLimits", "size_of"]
 
 _FOR_ANSWERS_BYTES = 256 * 1024
 _CODE = "conversation_too_large"
-_getsizeof = sys.getsizeof
 _MAX_WALKED = 500
 _OBJECT_BYTES = 64
 
@@ -81,10 +81,11 @@ class Budget:
             self._whole = None
 
 
-def size_of(value: Any) -> int:
+def size_of(value: Any, *, size_of_one: Callable[[object], int] = sys.getsizeof) -> int:
     """About how much memory a decoded value takes: an event, an item, a body.
 
-    A few objects are counted one by one, however long their texts are; many are estimated by the JSON that they make.
+    A few objects are counted one by one by ``size_of_one``, however long their texts are; many are estimated by the
+    JSON that they make.
     """
     total, walked, is_deep = 0, 0, False
     waiting = [value]
@@ -96,7 +97,7 @@ def size_of(value: Any) -> int:
                 is_deep = True
         walked += 1
         one = waiting.pop()
-        total += _getsizeof(one)
+        total += size_of_one(one)
         if isinstance(one, str):
             continue
         if isinstance(one, Struct):

@@ -46,6 +46,10 @@ class Reply:
         self._writer.write(b"%x\r\n%b\r\n" % (len(text), text))
         await self._writer.drain()
 
+    def end_stream(self) -> None:
+        """The end of the stream, in order for HTTP, whatever was left out of the answer."""
+        self._writer.write(b"0\r\n\r\n")
+
     async def delta(self, finish: str | None = None, **delta: Any) -> None:
         """A chunk of the answer."""
         await self.chunk(choices=[{"index": 0, "delta": delta, "finish_reason": finish}])
@@ -118,6 +122,10 @@ class ChatService:
         self._scripts = scripts
         self._news = asyncio.Event()
         self._handling: set[asyncio.Task[Any] | None] = set()
+
+    def answer_by(self, script: Script) -> None:
+        """From now on every request is answered by this script."""
+        self._scripts = [script]
 
     @classmethod
     @asynccontextmanager

@@ -128,7 +128,8 @@ class Talk:
 
     def __init__(self, mind: Mind | None = None, /, **session: object) -> None:
         self.said = Recorder()
-        self.engine = Engine(mind or Parrot(), CONTEXT)
+        self.mind = mind or Parrot()
+        self.engine = Engine(self.mind, CONTEXT)
         self.engine.start(self.said, self.said.state)
         self.spoken = b""
         if session:

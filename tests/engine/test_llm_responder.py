@@ -283,7 +283,7 @@ async def _half(reply: Reply) -> None:
 async def _ends_early(reply: Reply) -> None:
     await reply.delta(content="Well, ")
     await reply.stream(b": that is all\n\n")
-    reply._writer.write(b"0\r\n\r\n")
+    reply.end_stream()
 
 
 async def _error_in_stream(reply: Reply) -> None:
@@ -314,7 +314,7 @@ async def test_what_goes_wrong_is_said(script: Script, code: str, message: str) 
         error = response["status_details"]["error"]
         assert (response["status"], error["code"]) == ("failed", code)
         assert message in error["message"]
-        service._scripts[:] = [say("Better.")]
+        service.answer_by(say("Better."))
         assert _text(await _ask(talk, "And now?", 2)) == "Better."
 
 

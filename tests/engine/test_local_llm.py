@@ -81,8 +81,8 @@ async def test_it_is_a_server_for_whoever_has_its_key(path: str) -> None:
 async def test_it_is_started_again_if_it_dies(path: str) -> None:
     """At the same address; answers before that fail with an error."""
     async with asyncio.timeout(_LIMIT_S), LocalLlm(path) as loaded:
-        assert loaded._process is not None
-        first = loaded._process
+        assert loaded.process is not None
+        first = loaded.process
         os.kill(first.pid, signal.SIGKILL)
         await first.wait()
         async with ChatServer(loaded.url, key=loaded.key, tries=1, timeout_s=_LIMIT_S) as server:
@@ -112,18 +112,18 @@ async def test_a_machine_that_starts_no_process_ends_nothing_else(path: str, mon
         return process
 
     async with asyncio.timeout(_LIMIT_S), LocalLlm(path) as loaded:
-        assert loaded._process is not None
+        assert loaded.process is not None
         monkeypatch.setattr(asyncio, "create_subprocess_exec", fails_first)
-        os.kill(loaded._process.pid, signal.SIGKILL)
+        os.kill(loaded.process.pid, signal.SIGKILL)
         await is_started.wait()
         assert tries == 2
-        assert loaded._process.returncode is None
+        assert loaded.process.returncode is None
 
 
 async def test_it_ends_with_the_bridge(path: str) -> None:
     """No process is left behind."""
     async with LocalLlm(path) as loaded:
-        process = loaded._process
+        process = loaded.process
     assert process is not None
     assert process.returncode == 0
 

@@ -190,10 +190,7 @@ async def test_words_are_there_when_the_turn_ends(meet: Meet, say: Say) -> None:
 
 async def until_understood(talk: Talk) -> None:
     """Waits for the recognition that a pause has begun."""
-    hearing = talk.engine._intake._hearing
-    assert hearing is not None
-    assert hearing._last is not None
-    await asyncio.wait([hearing._last])
+    await talk.mind.listen(b"", language=None)  # which is done behind it
 
 
 async def test_a_pause_inside_a_turn_changes_nothing(meet: Meet, say: Say) -> None:
@@ -388,7 +385,7 @@ async def test_a_closed_conversation_is_silent(meet: Meet, say: Say) -> None:
     talk.speak(say("What can you do for me?") + PAUSE)
     await talk.engine.aclose()
     before = list(talk.said.types)
-    await talk.engine._mind.listen(b"", language=None)  # behind whatever was under way
+    await talk.mind.listen(b"", language=None)  # behind whatever was under way
     await asyncio.sleep(0)
     assert talk.said.types == before
 

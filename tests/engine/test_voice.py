@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hibari import Hibari
 
 from bridge.engine.voice import Voice
 from bridge.errors import ConfigError
@@ -69,12 +70,12 @@ def test_nothing_to_say_is_silence(voice: Voice, text: str) -> None:
 def test_strange_text_is_said_in_breaths(voice: Voice, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a piece holds, the model gets so much at a time that it needs no more memory than for a sentence."""
     given: list[int] = []
-    make = voice._hibari.from_ids
+    make = Hibari.from_ids
 
-    def note(ids: list[int], *rest: Any) -> Any:
+    def note(hibari: Hibari, ids: list[int], *rest: Any) -> Any:
         given.append(len(ids))
-        return make(ids, *rest)
+        return make(hibari, ids, *rest)
 
-    monkeypatch.setattr(voice._hibari, "from_ids", note)
+    monkeypatch.setattr(Hibari, "from_ids", note)
     assert audible(voice.say(text)).size
     assert max(given) <= 252

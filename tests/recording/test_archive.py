@@ -73,10 +73,10 @@ async def test_limits_of_what_is_kept_are_read_again(tmp_path: Path) -> None:
         assert changes == Changes(live=("record_max_age_s", "record_max_bytes"))
         archive = daemon.reloader.rooms.archive
         assert archive is not None
-        keep = archive._retention.keep
+        keep = archive.keep
         assert (keep.age_s, keep.size_bytes) == (3600.0, 2000)
         async with asyncio.timeout(scaled(10.0)):
-            while archive._retention.kept.recordings != 3:  # noqa: ASYNC110  # a thread counts them
+            while archive.stats().kept != 3:  # noqa: ASYNC110  # a thread counts them
                 await asyncio.sleep(0.01)
         page = (await request("GET", f"{daemon.url}metrics")).body.decode()
     assert "bridge_recordings_deleted_total 0.0" in page

@@ -9,6 +9,7 @@ import threading
 import wave
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from msgspec import to_builtins
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
 from bridge.errors import BadRequest, ConfigError
+from bridge.media.stereo import StereoTimeline
 from bridge.recording.files import RecordingFiles
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.session.fanout.backlog import Limits
@@ -66,7 +68,10 @@ class House:
             self._new_upstream, CallLimits(max_calls=5, max_listeners_per_call=0, call_limit_s=3600.0)
         )
         self.folder = folder
-        self.recorder = Recorder(str(folder), sound_format=sound_format, announce=self.registry.events.publish)
+        self.thread = ThreadPoolExecutor(1)
+        self.recorder = Recorder(
+            str(folder), sound_format=sound_format, announce=self.registry.events.publish, thread=self.thread
+        )
         self._records_all = records_all
 
     def _new_upstream(self, info: CallInfo) -> FakeUpstream:
@@ -100,7 +105,7 @@ class House:
 
     async def written(self) -> None:
         """The thread has done all that it was given."""
-        await asyncio.wrap_future(self.recorder._thread.submit(lambda: None))
+        await asyncio.wrap_future(self.thread.submit(lambda: None))
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
@@ -251,8 +256,7 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
             recording = house.recorder.start(session)
             for _ in range(30):
                 leg.speak(speech_pcm)
-            for left, right in recording._draft.timeline.finish(100.0):
-                recording._write(left, right)
+                recording.hand_on()
             ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "File too large", [])
         assert to_builtins(recording.stats())["state"] == "failed"
@@ -298,14 +302,13 @@ async def test_a_slow_disk_costs_the_recording_sound_and_nobody_else(tmp_path: P
         recording = house.recorder.start(session)
         gate = asyncio.Event()
         loop = asyncio.get_running_loop()
-        blocked = house.recorder._thread.submit(lambda: asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10))
+        blocked = house.thread.submit(lambda: asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10))
         most = 0
         for _ in range(80):
             leg.speak(speech_pcm)
             recording.hand_on()
             most = max(most, recording.buffered_bytes)
-        assert recording._draft.dropped_ms > 10_000
-        assert recording.listed().dropped_ms == recording._draft.dropped_ms
+        assert recording.listed().dropped_ms > 10_000
         assert most < 32 * 1024 * 1024
         gate.set()
         await asyncio.wrap_future(blocked)
@@ -314,16 +317,16 @@ async def test_a_slow_disk_costs_the_recording_sound_and_nobody_else(tmp_path: P
         events = [line["event"] for line in house.lines(ended["files"][1])]
     assert events[0]["type"] == "session.created"
     told = [event for event in events if event["type"] == "bridge.listener.dropped"]
-    assert sum(event["audio_ms"] for event in told) == recording._draft.dropped_ms
-    assert sum(event["events"] for event in told) == recording._draft.dropped_events
+    assert sum(event["audio_ms"] for event in told) == recording.listed().dropped_ms
+    assert sum(event["events"] for event in told) == recording.listed().dropped_events
 
 
 async def test_a_recording_that_fails_by_itself_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in it is told as its failure; its files are given up, and the call goes on."""
     async with House(tmp_path) as house:
         session, leg = house.call()
-        recording = house.recorder.start(session)
-        monkeypatch.delattr(recording._draft, "timeline")
+        house.recorder.start(session)
+        monkeypatch.delattr(StereoTimeline, "add_caller_sound")
         leg.speak(bytes(20 * MS))
         ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "AttributeError", [])
@@ -355,8 +358,8 @@ async def test_a_disk_that_takes_nothing_ends_the_recording(tmp_path: Path, spee
         session, leg = house.call()
         recording = house.recorder.start(session)
         gate = threading.Event()
-        blocked = house.recorder._thread.submit(gate.wait, 10)
-        while not recording._draft.is_full:
+        blocked = house.thread.submit(gate.wait, 10)
+        while recording.buffered_bytes <= 4 * 1024 * 1024:
             leg.speak(speech_pcm)
             recording.hand_on()
         downstream = house.upstreams[0].downstream

@@ -63,9 +63,9 @@ class Stage:
         self._news.set()
 
     @asynccontextmanager
-    async def uploading(self) -> AsyncIterator[Uploader]:
+    async def uploading(self, **options: float) -> AsyncIterator[Uploader]:
         """One process's life."""
-        async with Uploader(str(self.folder), URL, self.store.put, self._announce) as uploader:
+        async with Uploader(str(self.folder), URL, self.store.put, self._announce, **options) as uploader:
             yield uploader
 
     async def until_told(self, number: int) -> None:
@@ -117,12 +117,11 @@ async def test_what_comes_while_it_runs(stage: Stage) -> None:
     assert [event.call_id for event in stage.told] == [f"rtc_{number}" for number in range(1, 8)]
 
 
-async def test_a_store_that_fails(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_fails(stage: Stage) -> None:
     """It is asked again, later each time; the recording stays until it has it, and is told once."""
-    monkeypatch.setattr("bridge.recording.uploads._FIRST_WAIT_S", 0.01)
     complete(stage.folder, 1)
     stage.store.failures = 4
-    async with stage.uploading() as uploader:
+    async with stage.uploading(first_wait_s=0.01) as uploader:
         await stage.until_done(uploader)
         assert uploader.failures == 4
     assert len(stage.told) == 1

@@ -10,8 +10,7 @@ import pytest
 
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
-from bridge.errors import BadEvent
-from bridge.session import budget as budget_module
+from bridge.errors import BadEvent, UpstreamError
 from bridge.session.budget import Budget, KeepLimits, size_of
 from bridge.session.conversation import Conversation
 from bridge.session.session import Session
@@ -104,7 +103,7 @@ def test_size_of_bodies() -> None:
         (['"' * 1_000_000, *["я"] * 600], 1_000_000, 1_200_000),
     ],
 )
-def test_size_of_many_values_is_estimated(monkeypatch: pytest.MonkeyPatch, value: Any, least: int, most: int) -> None:
+def test_size_of_many_values_is_estimated(value: Any, least: int, most: int) -> None:
     """By what their JSON says; no more than a few hundred of them are looked at one by one."""
     looked_at: list[object] = []
 
@@ -112,8 +111,7 @@ def test_size_of_many_values_is_estimated(monkeypatch: pytest.MonkeyPatch, value
         looked_at.append(one)
         return sys.getsizeof(one)
 
-    monkeypatch.setattr(budget_module, "_getsizeof", getsizeof)
-    assert least <= size_of(value) <= most
+    assert least <= size_of(value, size_of_one=getsizeof) <= most
     assert len(looked_at) <= 500
 
 
@@ -228,10 +226,10 @@ def test_what_waits_for_an_answer_is_counted() -> None:
     assert budget.used_bytes == 0
 
 
-def test_answers_without_end() -> None:
-    """However much a server says in responses that it never ends, what is kept of it is bounded."""
+def _owed_of(count: int, *, delta: str) -> list[server.ServerEvent]:
+    """What is still owed of so many responses of ten deltas, none of which was ended."""
     in_flight = InFlight()
-    for number in range(300):
+    for number in range(count):
         response = items.Response(id=f"resp_{number}", output_modalities=["text"])
         in_flight.follow(server.ResponseCreated(response=response))
         ids: dict[str, Any] = {"response_id": f"resp_{number}", "output_index": 0}
@@ -240,15 +238,23 @@ def test_answers_without_end() -> None:
         ids |= {"item_id": f"item_{number}", "content_index": 0}
         in_flight.follow(server.ContentPartAdded(**ids, part=part))
         for _ in range(10):
-            in_flight.follow(server.OutputTextDelta(**ids, delta="x" * 100_000))
-    kept = sum(
-        sys.getsizeof(part.text)
-        for response in in_flight._open.values()
-        for item in response.items.values()
-        for part in item.parts.values()
-    )
-    assert kept < 8 * 1024 * 1024
-    assert len(in_flight._open) <= 64
+            in_flight.follow(server.OutputTextDelta(**ids, delta=delta))
+    return in_flight.end(UpstreamError("It is gone."))
+
+
+@pytest.mark.parametrize(("count", "least"), [(4, 4_000_000), (299, 4_000_000), (300, 0)])
+def test_answers_without_end(count: int, least: int) -> None:
+    """However much a server says in responses that it never ends, what is kept of it is bounded."""
+    owed = _owed_of(count, delta="x" * 100_000)
+    texts = [event.text for event in owed if isinstance(event, server.OutputTextDone)]
+    assert least <= sum(map(sys.getsizeof, texts)) < 8 * 1024 * 1024
+
+
+def test_responses_without_end() -> None:
+    """However many responses a server begins, no more than the last 64 are brought to an end later."""
+    owed = _owed_of(300, delta="x")
+    ends = [event.response.id for event in owed if isinstance(event, server.ResponseDone)]
+    assert ends == [f"resp_{number}" for number in range(300 - 64, 300)]
 
 
 class _House:
