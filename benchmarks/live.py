@@ -185,7 +185,7 @@ def _percentiles(name: str, values_ms: _Floats) -> dict[str, float]:
     return {f"{name}_p{at}_ms": round(float(np.percentile(values_ms, at)), 2) for at in (50, 99)}
 
 
-async def _measure(calls: int, spacing_calls: int, seconds: int) -> list[dict[str, float]]:
+async def measure(calls: int, spacing_calls: int, seconds: int) -> list[dict[str, float]]:
     figures = []
     if calls:
         figures.append({"calls": calls, **await _measure_delay(calls, seconds)})
@@ -196,7 +196,7 @@ async def _measure(calls: int, spacing_calls: int, seconds: int) -> list[dict[st
     return figures
 
 
-def _draw(figures: list[dict[str, float]], path: str) -> None:
+def draw(figures: list[dict[str, float]], path: str) -> None:
     """A bar for each percentile."""
     picture = new_picture(7, 3)
     axes = picture.subplots()
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10)
     add_output_flags(parser)
     arguments = parser.parse_args()
-    save(arguments, run(_measure(arguments.calls, arguments.spacing_calls, arguments.seconds)), _draw)
+    save(arguments, run(measure(arguments.calls, arguments.spacing_calls, arguments.seconds)), draw)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def _combine(runs: list[Figures]) -> Figures:
     )
 
 
-def _cases(*, is_quick: bool) -> list[Case]:
+def cases(*, is_quick: bool) -> list[Case]:
     losses = (0, 2, 10) if is_quick else (0, 1, 2, 5, 10, 15, 20, 30)
     jitters = (60,) if is_quick else (20, 40, 60, 80, 100)
     cases = [Case(loss, is_bursty) for is_bursty in (False, True) for loss in losses]
@@ -248,7 +248,7 @@ def main() -> None:
     seconds = arguments.seconds or (5 if arguments.quick else 26)
     seeds = arguments.seeds or (1 if arguments.quick else 4)
     figures: list[Figures] = []
-    for case in tqdm(_cases(is_quick=arguments.quick), desc="networks", unit="case", disable=None):
+    for case in tqdm(cases(is_quick=arguments.quick), desc="networks", unit="case", disable=None):
         figures += measure(case, seconds=seconds, seeds=seeds)
     for each in figures:
         sys.stdout.write(json.dumps(asdict(each)) + "\n")

@@ -20,7 +20,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 async def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Two calls each: every packet is found again as an event, and has a delay and a distance from the one before."""
     with capture_logs():  # they would stand between the figures
-        figures = await live._measure(2, 2, 2)
+        figures = await live.measure(2, 2, 2)
     delay, spacing = map(json.loads, capsys.readouterr().out.splitlines())
     assert figures == [delay, spacing]
     assert delay["calls"] == spacing["calls"] == 2
@@ -31,5 +31,5 @@ async def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert delay["gc_pauses"] >= 0
     assert spacing["packets"] > 2 * 2 * 50 * 0.8
     assert spacing["spacing_error_p50_ms"] >= 0
-    live._draw(figures, str(tmp_path / "live.png"))
+    live.draw(figures, str(tmp_path / "live.png"))
     assert (tmp_path / "live.png").read_bytes().startswith(b"\x89PNG")

@@ -23,7 +23,7 @@ def test_the_benchmark_runs_and_draws(
     loss.main()
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert printed == json.loads(figures.read_text())
-    assert len(printed) == 2 * len(loss._cases(is_quick=True))
+    assert len(printed) == 2 * len(loss.cases(is_quick=True))
     png = picture.read_bytes()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     assert min(struct.unpack(">LL", png[16:24])) > 400

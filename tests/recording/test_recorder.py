@@ -21,7 +21,6 @@ from msgspec import to_builtins
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
 from bridge.errors import BadRequest, ConfigError
-from bridge.media.stereo import StereoTimeline
 from bridge.recording.files import RecordingFiles
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.session.fanout.backlog import Limits
@@ -325,8 +324,8 @@ async def test_a_recording_that_fails_by_itself_ends_alone(tmp_path: Path, monke
     """Whatever goes wrong in it is told as its failure; its files are given up, and the call goes on."""
     async with House(tmp_path) as house:
         session, leg = house.call()
+        monkeypatch.setattr("bridge.recording.recorder.StereoTimeline", lambda rate_hz: object())
         house.recorder.start(session)
-        monkeypatch.delattr(StereoTimeline, "add_caller_sound")
         leg.speak(bytes(20 * MS))
         ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "AttributeError", [])

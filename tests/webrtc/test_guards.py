@@ -460,7 +460,7 @@ async def test_an_exception_in_the_owner_at_the_end(place_call: Placing) -> None
 
     task = asyncio.ensure_future(end_one_of_two())  # what fails in an endpoint's tasks cancels the task that opened it
     await asyncio.wait({task})
-    clock, socket = endpoint._runner._timer, endpoint.mux._transport
+    clock, socket = endpoint.runner._timer, endpoint.mux._transport
     assert clock is not None
     assert socket is not None
     is_closed = clock.cancelled() and socket.is_closing()

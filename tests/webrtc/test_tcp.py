@@ -177,9 +177,7 @@ async def test_one_source_at_two_local_addresses() -> None:
             async with asyncio.timeout(WITHIN_S):
                 while agent.addresses:  # noqa: ASYNC110 (there is no event for it)
                     await asyncio.sleep(0)
-            port = endpoint.mux._tcp
-            assert port is not None
-            assert not port._strangers
+            assert not endpoint.tcp._strangers
 
 
 async def test_a_peer_that_does_not_read(endpoint: Endpoint) -> None:
