@@ -81,7 +81,7 @@ async def test_a_replay_from_elsewhere_moves_nothing(
     await caller.speak()
     sent: list[object] = []
     monkeypatch.setattr(endpoint.mux, "sender_for", lambda address: lambda datagram, to: sent.append(to))
-    monkeypatch.setattr(caller.peer.ice, "send", lambda datagram: sent.append(caller.peer.ice.address))  # type: ignore[attr-defined]
+    monkeypatch.setattr(caller.peer.ice, "send_datagram", lambda datagram: sent.append(caller.peer.ice.address))  # type: ignore[attr-defined]
     for datagram in seen:
         endpoint.mux.datagram_received(datagram, ("127.0.0.1", 9))
     assert ("127.0.0.1", 9) not in sent
