@@ -106,7 +106,7 @@ async def test_a_telephone_call_whose_sound_came_late(daemon: Serving, speech_pc
     page = await _typed(daemon, metrics)
     assert _metric(page, "bridge_telephony_input_late_seconds_total") > 0.8
     cause = await _typed(daemon, why, CALL=call)
-    assert "Cause (input_late_ms): the connection from the carrier to the bridge stands still at times" in cause
+    assert "Cause (input_late_ms): the connection from the carrier to the bridge stalls at times" in cause
     # The page shows no figure, line or cause that a person would look for in vain.
     assert next(_shape(shown_call)) == next(_shape(found))
     for told in map(json.loads, shown_log.splitlines()):
