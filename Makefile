@@ -17,7 +17,8 @@ LOCK = .venv/lock/bin/pip-compile --quiet --no-header --no-annotate --no-emit-op
 PURE := $(wildcard tests/wire tests/media tests/test_*_table.py) tests/test_config.py tests/test_editor_rules.py \
 	tests/test_house_rules.py tests/test_layers.py tests/test_locks.py
 
-# Several processes run the tests, a file in one of them, the longest files first (tests/conftest.py).
+# Several processes run the tests, a file in one of them, the longest files first; browsers and networks share one
+# (tests/conftest.py).
 PARALLEL := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Real calls are held to real time, and a machine that is busy with something else fails them: what failed has one more

@@ -32,7 +32,8 @@ from tests.stopping import (
 
 __all__ = ["pytest_configure", "pytest_pyfunc_call", "pytest_report_header", "pytest_timeout_set_timer"]
 
-_DATA = Path(__file__).parent / "data"
+_TESTS = Path(__file__).parent
+_DATA = _TESTS / "data"
 _CASES = {"quick": 10, "check": 50, "everyday": 500, "nightly": 20_000}
 _NIGHTLY_LIMIT_S = 3600
 
@@ -69,8 +70,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(_NIGHTLY_LIMIT_S))
     lengths: Counter[Path] = Counter()
     for item in items:
-        lengths[item.path] += 50 if item.get_closest_marker("slow") else 1  # guessed
+        is_long = any(map(item.get_closest_marker, ("slow", "browser", "foreign")))
+        lengths[item.path] += 50 if is_long else 1  # guessed
     items.sort(key=lambda item: -lengths[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay in one process, and so do all that drive a browser or change the machine's network.
+
+    A browser gives up what it is fetching (``net::ERR_NETWORK_CHANGED``) whenever an interface comes or goes.
+    """
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class Scheduler(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "network" if _is_of_the_network(file) else file
+
+    return Scheduler(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@functools.cache
+def _is_of_the_network(file: str) -> bool:
+    """Whether tests of this file drive a browser, or make interfaces of the network."""
+    return file.startswith("tests/foreign/") or "mark.browser" in (_TESTS.parent / file).read_text()
 
 
 @pytest.hookimpl(wrapper=True)
