@@ -18,8 +18,9 @@ PURE := $(wildcard tests/wire tests/media tests/test_*_table.py) tests/test_conf
 	tests/test_house_rules.py tests/test_layers.py tests/test_locks.py
 
 # Several processes run the tests, a file in one of them, the longest files first; browsers and networks share one
-# (tests/conftest.py).
-PARALLEL := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+# (tests/conftest.py). What is fast waits more than it computes, so that more processes are of use.
+PROCESSES = 3
+PARALLEL = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Real calls are held to real time, and a machine that is busy with something else fails them: what failed has one more
 # chance, with the machine for itself.
@@ -63,6 +64,7 @@ install: .venv/installed ## install the package without the engine's models, int
 quick: .venv/testable ## the pure tests, after each change: half a minute
 	HYPOTHESIS_PROFILE=quick $(PARALLEL) -m "not slow and not long and not alone" $(PURE)
 
+check: PROCESSES = 5
 check: .venv/testable lint ## format, lint, types and what is neither slow nor foreign: before each commit
 	HYPOTHESIS_PROFILE=check $(PARALLEL) --one-loop -m "$(FAST)" || $(AGAIN)
 
