@@ -105,6 +105,7 @@ class Metronome:
         return bytes(2 * samples)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ppm", [-200, 0, 200])
 def test_an_hour_is_an_hour(ppm: int) -> None:
     """With losses, jitter, pauses and a sender's clock 200 ppm off, the sound is never a frame away from RTP time."""
