@@ -10,7 +10,7 @@ import pytest
 _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
-_TOP = frozenset({"config", "context", "log", "ports", "resume_window", "state_machine", "turns"})
+_TOP = frozenset({"burst", "config", "context", "log", "ports", "resume_window", "state_machine", "turns"})
 
 # Of the HTTP server, what a carrier's endpoints are made of.
 _SERVING = frozenset(f"api.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
@@ -35,6 +35,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "worker_group": frozenset(),
     "resume_window": frozenset(),
     "state_machine": frozenset(),
+    "burst": frozenset(),
     "turns": frozenset(),
     "ports": frozenset({"config"}),
     "service_manager": frozenset({"ports"}),

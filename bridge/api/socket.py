@@ -25,6 +25,7 @@ from websockets.protocol import State
 from bridge.api.gate import GateEntry
 from bridge.api.keys import subprotocols
 from bridge.api.refusals import tell_refusal
+from bridge.burst import Burst
 from bridge.calls.keys import API_KEY_ID
 from bridge.errors import BridgeError, error_body
 from bridge.media.contracts import SinkOwner
@@ -265,6 +266,7 @@ class SocketSink:
         """Whether the client closed the connection, or we did; else it broke."""
         self._protocol = protocol
         self._transport = protocol.transport
+        self._burst = Burst.of(protocol.loop)
         self._owner: SinkOwner | None = None
 
     @staticmethod
@@ -277,12 +279,20 @@ class SocketSink:
         self._owner = owner
 
     def send_message(self, message: EncodedMessage) -> None:
-        """Writes a frame, unless the socket is closing."""
+        """Writes a message, unless the socket is closing; at the end of the burst, if one is open."""
+        if self._burst.is_open:
+            self._burst.add_frame(self, message.frame)
+        else:
+            self.write_frame(message.frame)
+
+    def write_frame(self, frame: bytes) -> None:
+        """Writes a frame at once, unless the socket is closing."""
         if not self._protocol.close_sent and not self._transport.is_closing():
-            self._transport.write(message.frame)
+            self._transport.write(frame)
 
     def write_messages(self, messages: list[str | bytes]) -> None:
         """Writes messages of this socket alone, text or binary, at once, unless it is closing."""
+        self._burst.write_frames()
         if not self._protocol.close_sent and not self._transport.is_closing():
             frames = [
                 frame_of(message.encode()) if isinstance(message, str) else frame_of(message, is_text=False)
@@ -316,6 +326,7 @@ class SocketSink:
 
     def close(self, code: int, reason: str) -> None:
         """Sends a close frame; whatever the client does, the socket is gone soon after."""
+        self._burst.write_frames()
         protocol, transport = self._protocol, self._transport
         if protocol.close_sent or transport.is_closing():
             return

@@ -42,5 +42,9 @@ class Pacer:
 
     def end(self) -> float:
         """The step is done; returns when the next one is due."""
-        self.due += self.step_s
+        return self.leave_out(0)
+
+    def leave_out(self, steps: int) -> float:
+        """The step is done, and so many after it are not needed; returns when the one after those is due."""
+        self.due += (1 + steps) * self.step_s
         return self.due

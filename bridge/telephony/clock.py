@@ -1,4 +1,4 @@
-"""One clock of 20 ms for all telephone calls of a daemon."""
+"""One clock of 20 ms for all telephone calls of a daemon. It runs while there are any."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,21 +18,30 @@ class Ticking(Protocol):
 
 
 class Clock:
-    """Calls all its members every 20 ms, on an absolute schedule; ``async with`` runs it."""
+    """Calls all its members every 20 ms, on an absolute schedule, between entering and leaving ``async with``."""
 
     def __init__(self) -> None:
-        self.members: set[Ticking] = set()
+        self._members: set[Ticking] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._pacer = Pacer()
 
     async def __aenter__(self) -> "Clock":
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_at(self._pacer.start(self._loop.time()), self._tick)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def add(self, member: Ticking) -> None:
+        """From now on calls ``member``."""
+        self._members.add(member)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._pacer.start(self._loop.time()), self._tick)
+
+    def remove(self, member: Ticking) -> None:
+        """Calls ``member`` no more; may be called twice."""
+        self._members.discard(member)
 
     @property
     def late_ticks(self) -> int:
@@ -52,7 +61,8 @@ class Clock:
         now = self._loop.time()
         self._pacer.begin(now)
         try:
-            for member in tuple(self.members):
+            for member in tuple(self._members):
                 member.tick(now)
         finally:  # the other calls' sound goes on, whatever happened
-            self._timer = self._loop.call_at(self._pacer.end(), self._tick)
+            due = self._pacer.end()
+            self._timer = self._loop.call_at(due, self._tick) if self._members else None

@@ -175,7 +175,7 @@ class CarrierLeg:
         self._moves = moves
         self._line: CarrierLine | None = None
         self._returns = 0
-        clock.members.add(self)
+        clock.add(self)
 
     @property
     def state(self) -> LegState:
@@ -377,7 +377,7 @@ class CarrierLeg:
         if self.state in _OVER:
             return
         self._state.enter(state)
-        self._clock.members.discard(self)
+        self._clock.remove(self)
         self._resume_window.close_window()
         if self._line is not None and state is LegState.MOVED:
             self._line.close(_SERVICE_RESTART, reason)

@@ -61,7 +61,7 @@ class RingingCall:
         self._wait_s = wait_s
         self._timer = self._clock.call_later(wait_s, self._expire)
         if self._line.dialect.traits.wants_silence or self._line.dialect.traits.heartbeat:
-            self._clock.members.add(self)
+            self._clock.add(self)
 
     @property
     def started(self) -> said.CallStarted:
@@ -82,7 +82,7 @@ class RingingCall:
 
     def _rest(self) -> None:
         self._timer.cancel()
-        self._clock.members.discard(self)
+        self._clock.remove(self)
 
     # The clock's side
 

@@ -46,6 +46,7 @@ async def dial(
         queue_limit_s=queue_limit_s,
         is_microphone=is_microphone,
         context=context,
+        burst=runner.burst,
     )
     try:
         ufrag, pwd, candidates = await ice.gather()

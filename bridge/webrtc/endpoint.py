@@ -167,6 +167,7 @@ class Endpoint:
             queue_limit_s=self.queue_limit_s,
             is_publisher=is_publisher,
             context=context,
+            burst=self._runner.burst,
         )
         # The peer drives the retransmissions, unless it wants the other role.
         peer.connect_to(offer, DtlsRole.CLIENT if offer.setup is SetupRole.PASSIVE else DtlsRole.SERVER)

@@ -2,8 +2,9 @@
 
 An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through its
 queue and a task, and takes its turns (see ``bridge.turns``): a data channel has the share of the time that a socket
-has. SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared socket (RFC
-8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
+has. SRTP is handed over in the datagram callback itself, in bursts (see ``bridge.burst``) or packet by packet.
+``IceLite`` answers peers on the bridge's shared socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the
+calls that we dial.
 
 A peer has to consent to what we send it, again and again (RFC 7675). Most peers do so by their own checks; libnice
 checks an ICE-lite side once, and a browser's page in the background does it rarely. So a peer whose consent grows old
@@ -24,6 +25,7 @@ from typing import Any, ClassVar, Protocol
 
 from aioice import stun
 
+from bridge.burst import MediaReceiver
 from bridge.turns import Work
 
 __all__ = [
@@ -37,7 +39,7 @@ __all__ = [
     "IceAgent",
     "IceLite",
     "IceRole",
-    "PacketHandler",
+    "MediaHandler",
     "PacketKind",
     "Sender",
     "packet_kind",
@@ -70,8 +72,6 @@ class IceRole(enum.StrEnum):
     CONTROLLING = "controlling"
 
 
-PacketHandler = Callable[[PacketKind, bytes, float], bool]
-"""Takes the kind of a packet, the packet, and now; says whether the packet was the peer's."""
 Sender = Callable[[bytes, Address], None]
 """Sends a datagram to an address, or loses it."""
 
@@ -104,6 +104,14 @@ def packet_kind(datagram: bytes) -> PacketKind | None:
     if 19 < first < 64:
         return _DTLS
     return _STUN if first < 4 else None
+
+
+class MediaHandler(MediaReceiver, Protocol):
+    """Takes one peer's SRTP and SRTCP packets: each by itself, or in steps with others of its burst."""
+
+    def receive_srtp(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
+        """Takes one packet; returns whether it is the peer's own."""
+        ...
 
 
 class DtlsQueue:
@@ -161,21 +169,22 @@ class IceAgent:
         self.last_consent: float | None = None
         """The time when the peer last said that it may be sent to (RFC 7675)."""
         self.moves = 0
-        self._on_media: PacketHandler = lambda kind, packet, now: False
+        self.media: MediaHandler | None = None
+        """Who takes SRTP and SRTCP packets."""
         self.dtls = DtlsQueue()
         """The datagrams for DTLS that the peer has sent."""
         self._is_closed = False
 
-    def attach(self, on_media: PacketHandler) -> None:
-        """From now on ``on_media`` gets SRTP and SRTCP packets."""
-        self._on_media = on_media
+    def attach(self, media: MediaHandler) -> None:
+        """From now on ``media`` gets SRTP and SRTCP packets."""
+        self.media = media
 
     def hand_over(self, kind: PacketKind, datagram: bytes, now: float) -> None:
         """Takes a datagram of the peer that is not STUN."""
         if kind is _DTLS:
             self.dtls.put(datagram)
-        else:
-            self._on_media(kind, datagram, now)
+        elif self.media is not None:
+            self.media.receive_srtp(kind, datagram, now)
 
     @property
     def dropped(self) -> int:
@@ -421,10 +430,14 @@ class IceLite(IceAgent):
         """Whether the peer is there, and was heard from there a moment ago."""
         return address == self._address and now - self._address_heard < _ROAM_AFTER_S
 
-    def receive_datagram(self, kind: PacketKind, datagram: bytes, address: Address, now: float) -> None:
-        """Takes a datagram that is not STUN, from one of the agent's addresses."""
+    def hear_from(self, address: Address, now: float) -> None:
+        """Notes that a datagram came from one of the agent's addresses."""
         if address == self._address:
             self._address_heard = now
+
+    def receive_datagram(self, kind: PacketKind, datagram: bytes, address: Address, now: float) -> None:
+        """Takes a datagram that is not STUN, from one of the agent's addresses."""
+        self.hear_from(address, now)
         self.hand_over(kind, datagram, now)
 
     def receive_from_elsewhere(self, datagram: bytes, address: Address, now: float) -> bool:
@@ -432,7 +445,7 @@ class IceLite(IceAgent):
 
         If the packet is the peer's own, asks the peer there whether it has moved.
         """
-        if not self._on_media(_RTP, datagram, now):
+        if self.media is None or not self.media.receive_srtp(_RTP, datagram, now):
             return False
         if self._requests.is_due_at(address, now):
             self._ask(address)

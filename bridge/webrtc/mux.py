@@ -16,6 +16,7 @@ from typing import cast
 
 from aioice import stun
 
+from bridge.burst import Burst
 from bridge.webrtc.forwarding import DatagramForwarder
 from bridge.webrtc.ice import TCP, Address, IceLite, PacketKind, Sender, packet_kind
 from bridge.webrtc.tcp import IceTcp
@@ -77,6 +78,17 @@ class Mux(asyncio.DatagramProtocol):
     @staticmethod
     def _lose(datagram: bytes, address: Address) -> None:
         """Loses a datagram."""
+
+    def receive_burst(self, datagrams: Sequence[tuple[bytes, Address]], burst: Burst) -> None:
+        """Takes datagrams that came together: adds the sound of known peers to ``burst``, and handles the rest."""
+        now, agent_at = self._clock(), self._by_address.get
+        for data, addr in datagrams:
+            agent = agent_at(addr)
+            if agent is None or agent.media is None or packet_kind(data) is not _RTP:
+                self.datagram_received(data, addr)
+            else:
+                agent.hear_from(addr, now)
+                burst.add_received(agent.media, data)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         """Takes one datagram, from anyone."""

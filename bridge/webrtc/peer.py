@@ -9,6 +9,7 @@ from collections import Counter
 
 from aiortc import RTCCertificate, RTCDataChannel
 
+from bridge.burst import Burst
 from bridge.context import CallContext, logger_of
 from bridge.errors import BridgeError, PeerError, PeerLost, PeerNotConnected
 from bridge.media.contracts import LegOwner
@@ -45,8 +46,10 @@ class Peer:
         is_microphone: bool = False,
         is_publisher: bool = False,
         context: CallContext | None = None,
+        burst: Burst | None = None,
     ) -> None:
-        """``context`` is that of the call; a client's own peer has none.
+        """``context`` is that of the call; a client's own peer has none. While ``burst`` is open, packets wait for its
+        end.
 
         If the peer ``is_publisher`` it hears nothing, but answers are played to it in real time all the same.
         """
@@ -64,6 +67,7 @@ class Peer:
             is_publisher=is_publisher,
             faults=self.faults,
             on_failure=self._handler_failed,
+            burst=burst,
         )
         self._events = EventChannel(owner, faults=self.faults, hang_up=self.hang_up, on_failure=self._handler_failed)
         self._secure = SecureTransport(

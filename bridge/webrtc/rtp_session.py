@@ -1,7 +1,8 @@
 """A peer's sound: SRTP packets become sound for the leg's owner, sound for the peer becomes SRTP packets.
 
-Packets are decrypted and decoded in the datagram callback itself. Whatever fails in there, ours or the peer's, ends at
-most this call. RTCP reports on both ways; a packet that the peer asks for again is sent as it was (RFC 4585).
+Packets are decrypted and decoded in the datagram callback itself, those of one burst step by step (``bridge.burst``).
+Whatever fails in there, ours or the peer's, ends at most this call. RTCP reports on both ways; a packet that the peer
+asks for again is sent as it was (RFC 4585).
 """
 
 import secrets
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+from bridge.burst import Burst
 from bridge.media.contracts import LegOwner
 from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
 from bridge.media.history import SentPackets
@@ -33,6 +35,7 @@ class RtpSession:
     """One peer's RTP session (RFC 3550), a ``PassingLeg``. It is open between ``open`` and ``close``.
 
     ``faults`` counts what was refused. ``on_failure`` gets what the packet's handling, or the owner's, has raised.
+    While ``burst`` is open, packets are sent at its end.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class RtpSession:
         is_publisher: bool,
         faults: Counter[str],
         on_failure: Callable[[Exception], None],
+        burst: Burst | None = None,
     ) -> None:
         self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=inbound_opus, rate_hz=SESSION_HZ)
         self.outbound = OutboundAudio(
@@ -74,7 +78,8 @@ class RtpSession:
         self._owner = owner
         self._faults = faults
         self._on_failure = on_failure
-        ice.attach(self.receive_srtp)
+        self._burst = burst or Burst()
+        ice.attach(self)
 
     def negotiate(self, remote: Offer) -> None:
         """Takes what the remote description says of sound; it may change in mid-call."""
@@ -118,43 +123,89 @@ class RtpSession:
     # The socket's side
 
     def receive_srtp(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
-        """Takes one SRTP or SRTCP packet, in the datagram callback: the hot path.
+        """Takes one SRTP or SRTCP packet, in the datagram callback; returns whether it is the peer's own."""
+        if kind is not _RTP:
+            return self._receive_srtcp(datagram, now)
+        packet = self.decrypt(datagram, now)
+        if packet is None:
+            return False
+        sound = self.decode(packet, now)
+        if sound:
+            self.deliver(sound)
+        return True
 
-        Returns whether it is the peer's own.
-        """
+    def decrypt(self, datagram: bytes, now: float) -> bytes | None:
+        """The first step of the hot path: returns the RTP packet, or None if it is not the peer's own."""
+        keys = self._keys
+        if keys is None:
+            self._faults["media_before_keys"] += 1
+            return None
+        try:
+            ssrc = datagram[8:12]
+            heard_at = self.streams.heard_at
+            if ssrc in heard_at:
+                packet = keys.unprotect(datagram)
+                heard_at[ssrc] = now
+            elif self.streams.may_come(ssrc, now):
+                packet = keys.unprotect(datagram)
+                self._admit(ssrc, keys, now)
+            else:
+                return None
+        except SrtpError as error:
+            self._refuse(error)
+            return None
+        except Exception as error:
+            self._on_failure(error)
+            return None
+        self._ice.last_authenticated = now
+        return packet
+
+    def decode(self, packet: bytes, now: float) -> bytes:
+        """The second step: returns the sound that became due by an RTP packet; none while nobody needs it."""
+        inbound = self.inbound
+        try:
+            sound = inbound.receive_rtp(packet, now)
+        except Exception as error:
+            self._on_failure(error)
+            return b""
+        return b"" if inbound.is_mute else sound
+
+    def deliver(self, sound: bytes) -> None:
+        """The third step: gives the sound to the owner."""
+        try:
+            self._owner.receive_leg_audio(sound)
+        except Exception as error:
+            self._on_failure(error)
+
+    def _receive_srtcp(self, datagram: bytes, now: float) -> bool:
         keys = self._keys
         if keys is None:
             self._faults["media_before_keys"] += 1
             return False
         try:
-            is_rtp = kind is _RTP
-            ssrc = datagram[8:12] if is_rtp else datagram[4:8]
-            heard_at = self.streams.heard_at
-            is_new = ssrc not in heard_at
+            ssrc = datagram[4:8]
+            is_new = ssrc not in self.streams.heard_at
             if is_new and not self.streams.may_come(ssrc, now):
                 return False
-            packet = keys.unprotect(datagram) if is_rtp else keys.unprotect_rtcp(datagram)
+            packet = keys.unprotect_rtcp(datagram)
             if is_new:
                 self._admit(ssrc, keys, now)
             else:
-                heard_at[ssrc] = now
+                self.streams.heard_at[ssrc] = now
             self._ice.last_authenticated = now
-            if is_rtp:
-                inbound = self.inbound
-                pcm = inbound.receive_rtp(packet, now)
-                if pcm and not inbound.is_mute:
-                    self._owner.receive_leg_audio(pcm)
-            else:
-                self._take_report(packet, now)
+            self._take_report(packet, now)
         except SrtpError as error:
-            if "replay" in str(error):
-                self.doubles += 1
-            else:
-                self._faults["srtp_rejected"] += 1
+            self._refuse(error)
             return False
         except Exception as error:
             self._on_failure(error)
         return True
+
+    def _refuse(self, error: SrtpError) -> None:
+        if "replay" in str(error):
+            self.doubles += 1
+        else:
+            self._faults["srtp_rejected"] += 1
 
     def _admit(self, ssrc: bytes, keys: SrtpKeys, now: float) -> None:
         evicted = self.streams.admit(ssrc, now)
@@ -175,8 +226,7 @@ class RtpSession:
 
     def tick(self, now: float) -> None:
         """Sends the packet that is due, and lets waiting sound become due; called every 20 ms."""
-        keys = self._keys
-        if keys is None:
+        if self._keys is None:
             return
         try:
             pcm = self.inbound.poll(now)
@@ -192,7 +242,7 @@ class RtpSession:
             sequence = outbound.next_sequence
             packet, events = outbound.tick()
             if packet is not None:
-                self._send(sequence, packet, keys)
+                self._send(sequence, packet)
             for event in events:
                 self._owner.played(event)
         except Exception as error:
@@ -214,9 +264,32 @@ class RtpSession:
         except Exception as error:
             self._on_failure(error)
 
-    def _send(self, sequence: int, packet: bytes, keys: SrtpKeys) -> None:
-        datagram = keys.protect(packet)
-        self._ice.send_datagram(datagram)
+    def _send(self, sequence: int, packet: bytes) -> None:
+        """Sends an RTP packet, at once or at the end of the burst."""
+        if self._burst.is_open:
+            self._burst.add_packet(self, sequence, packet)
+            return
+        datagram = self.encrypt(packet)
+        if datagram is not None:
+            self.send(sequence, datagram)
+
+    def encrypt(self, packet: bytes) -> bytes | None:
+        """Returns the SRTP packet; None if the session is closed."""
+        keys = self._keys
+        if keys is None:
+            return None
+        try:
+            return keys.protect(packet)
+        except Exception as error:
+            self._on_failure(error)
+            return None
+
+    def send(self, sequence: int, datagram: bytes) -> None:
+        """Sends an SRTP packet, and keeps it if the peer may ask for it again."""
+        try:
+            self._ice.send_datagram(datagram)
+        except Exception as error:
+            self._on_failure(error)
         if self._sent is not None:
             self._sent.keep(sequence, datagram)
 
@@ -232,11 +305,10 @@ class RtpSession:
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
         """Sends another peer's packet, and tells the ledger of an answer's ``part``. False if it cannot be sent."""
-        keys = self._keys
-        if keys is None or not self.hears:
+        if self._keys is None or not self.hears:
             return False
         sequence, packet = self.outbound.forward(passed)
-        self._send(sequence, packet, keys)
+        self._send(sequence, packet)
         if part is not None:
             for event in self.outbound.heard(part, passed):
                 self._owner.played(event)

@@ -1,7 +1,8 @@
 """Runs peers: a task for each one's life, and one clock for the sound of all.
 
 The clock has ten slots in its 20 ms, and each peer has its place in one of them. Encoding takes longer than all else,
-so no packet that comes in waits for more than a tenth of the peers to be served. If the clock takes much of the
+so no packet that comes in waits for more than a tenth of the peers to be served, or for a few. The clock wakes the
+process only for slots that have peers; a process without peers sleeps. If the clock takes much of the
 process's time, all encoders try less hard until it takes little. That saves a quarter of the time and costs a tenth of
 a point of quality.
 """
@@ -11,6 +12,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from bridge.burst import Burst
 from bridge.log import get_logger
 from bridge.media.opus import COMPLEXITY, LEAST_COMPLEXITY
 from bridge.media.pacer import FRAME_MS, Pacer
@@ -22,6 +24,8 @@ __all__ = ["PeerClock", "PeerRunner"]
 _log = get_logger("webrtc")
 
 _SLOTS = 10
+_SLOTS_IN_ORDER = (0, 5, 2, 7, 4, 9, 1, 6, 3, 8)  # of use: the first few are far apart
+_FEW_PEERS = 8  # that share a slot before the next one is used: a millisecond of encoding
 _REPORT_ROUNDS = 100 // FRAME_MS
 _WATCH_ROUNDS = 1000 // FRAME_MS
 _WEIGHED_TURNS = 500  # turns in a second
@@ -48,6 +52,12 @@ class PeerClock:
         self._busy_s = 0.0
         self._turned_at = 0.0
         self._turns = 0
+        self._steps = 1  # of the pacer, between the last turn and the next
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether there is anybody to serve."""
+        return any(self._slots)
 
     @property
     def late_ticks(self) -> int:
@@ -60,14 +70,16 @@ class PeerClock:
         return self._pacer.due
 
     def start(self, now: float) -> float:
-        """Starts the clock; returns when its first turn is due."""
+        """Starts the clock, or starts it again; returns when its first turn is due."""
         self.judged_until = self._turned_at = now
         return self._pacer.start(now)
 
     def add(self, peer: Peer) -> None:
-        """Gives a peer its place, in the slot with the fewest peers."""
+        """Gives a peer its place, in a slot with few peers if one is in use, or else in that with the fewest."""
         peer.rtp.outbound.set_complexity(self.complexity)
-        min(self._slots, key=len).append(peer)
+        slots = [self._slots[number] for number in _SLOTS_IN_ORDER]
+        with_room = [slot for slot in slots if 0 < len(slot) < _FEW_PEERS]
+        (with_room[0] if with_room else min(slots, key=len)).append(peer)
 
     def remove(self, peer: Peer) -> None:
         """Takes a peer out of its slot."""
@@ -93,12 +105,16 @@ class PeerClock:
     def end(self, took_s: float) -> float:
         """Ends a turn that took so long, whatever happened in it; returns when the next one is due.
 
-        Once a second it sets how hard encoders try in the next one, by how much of the last one the turns took.
+        Turns that would serve nobody are left out. Once a second it sets how hard encoders try in the next one, by how
+        much of the last one the turns took.
         """
         self._busy_s += took_s
-        if self._turns % _WEIGHED_TURNS == 0:
+        served, slots = self._turns - 1, self._slots
+        self._steps = next((step for step in range(1, _SLOTS) if slots[(served + step) % _SLOTS]), _SLOTS)
+        self._turns = served + self._steps
+        if served // _WEIGHED_TURNS != self._turns // _WEIGHED_TURNS:
             self._weigh()
-        return self._pacer.end()
+        return self._pacer.leave_out(self._steps - 1)
 
     def judge(self, now: float) -> None:
         """Notes the time, with allowance for the time that the process stood still.
@@ -108,7 +124,8 @@ class PeerClock:
         further behind than the oldest sound that is still read. The time that the process stood still does not count as
         a peer's silence; it is forgotten as time goes on.
         """
-        self.judged_until = max(min(now, self.judged_until + 2 * self._pacer.step_s), now - MAX_AGE_S)
+        caught_up = self.judged_until + 2 * self._steps * self._pacer.step_s
+        self.judged_until = max(min(now, caught_up), now - MAX_AGE_S)
         elapsed_s, self._turned_at = now - self._turned_at, now
         if elapsed_s > _STALL_S:
             self.stood_still_s = min(self.stood_still_s + elapsed_s - _STALL_S, _MAX_STOOD_STILL_S)
@@ -130,7 +147,7 @@ class PeerClock:
 class PeerRunner:
     """Runs peers and their clock.
 
-    ``async with`` starts the clock, and leaving it hangs up every peer and waits for them.
+    The clock runs while there are peers. Leaving ``async with`` hangs up every peer and waits for them.
     """
 
     def __init__(
@@ -146,8 +163,8 @@ class PeerRunner:
 
     async def __aenter__(self) -> "PeerRunner":
         self._loop = asyncio.get_running_loop()
+        self.burst = Burst.of(self._loop)
         await self._tasks.__aenter__()
-        self._timer = self._loop.call_at(self.clock.start(self._loop.time()), self._turn)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -163,6 +180,8 @@ class PeerRunner:
         """Runs ``peer`` to its end; ``open_channel`` is the label of a data channel that it opens."""
         self.peers.add(peer)
         self.clock.add(peer)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self.clock.start(self._loop.time()), self._turn)
         life = peer.run(
             connect_timeout_s=self.connect_timeout_s,
             close_deadline_s=self._close_deadline_s,
@@ -180,15 +199,18 @@ class PeerRunner:
         self._tasks.create_task(_contained(work))
 
     def _turn(self) -> None:
-        """Serves the peers of the next slot, every 2 ms.
+        """Serves the peers of the next slot that has some, every 2 ms if all have.
 
         It catches up after a short delay, and leaves a gap after a long one.
         """
-        began = time.perf_counter()  # the loop's own time stands still in a callback
+        began, now = time.perf_counter(), self._loop.time()  # the loop's own time stands still in a callback
+        self.burst.begin()
         try:
-            self.clock.turn(self._loop.time(), self.peer_timeout_s)
+            self.clock.turn(now, self.peer_timeout_s)
         finally:  # whatever happened, the other calls' sound goes on
-            self._timer = self._loop.call_at(self.clock.end(time.perf_counter() - began), self._turn)
+            self.burst.finish(now)
+            due = self.clock.end(time.perf_counter() - began)
+            self._timer = self._loop.call_at(due, self._turn) if self.clock.has_peers else None
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bridge.burst import Burst
 from bridge.webrtc.mux import Mux
 
 __all__ = ["MAX_AGE_S", "MediaSocket"]
@@ -48,6 +49,7 @@ class MediaSocket(asyncio.DatagramTransport):
         self._clock = clock or self._loop.time
         self._wall = wall
         self._was_empty = self._clock()
+        self._burst = Burst.of(self._loop)
         self._is_closing = False
         self._has_timestamps = _notes_arrivals(udp)
         self._is_reading = False
@@ -94,30 +96,27 @@ class MediaSocket(asyncio.DatagramTransport):
         if self._has_timestamps and now - self._was_empty > _MAY_BE_OLD_S:
             self._read_by_age(now)
             return
-        receive, take = self._udp.recvfrom, self._mux.datagram_received
+        receive, datagrams = self._udp.recvfrom, []
         for _ in range(_BATCH):
             try:
-                datagram, address = receive(_DATAGRAM_BYTES)
+                datagrams.append(receive(_DATAGRAM_BYTES))
             except BlockingIOError:
                 self._was_empty = now
-                return
+                break
             except OSError as error:
                 self._mux.error_received(error)
-                continue
-            take(datagram, address)
-            if not self._is_reading:
-                return
+        self._take(datagrams, now)
 
     def _read_by_age(self, now: float) -> None:
-        receive, mux = self._udp.recvmsg, self._mux
+        receive, mux, datagrams = self._udp.recvmsg, self._mux, []
         oldest = self._wall() - MAX_AGE_S
         handled = dropped = 0
-        while handled < _BATCH and dropped < _MAX_DROPPED and self._is_reading:
+        while handled < _BATCH and dropped < _MAX_DROPPED:
             try:
                 datagram, notes, _, address = receive(_DATAGRAM_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:
                 self._was_empty = now
-                return
+                break
             except OSError as error:
                 handled += 1
                 mux.error_received(error)
@@ -127,7 +126,17 @@ class MediaSocket(asyncio.DatagramTransport):
                 mux.drops["too_old"] += 1
             else:
                 handled += 1
-                mux.datagram_received(datagram, address)
+                datagrams.append((datagram, address))
+        self._take(datagrams, now)
+
+    def _take(self, datagrams: list[tuple[bytes, Any]], now: float) -> None:
+        """Handles a batch, whose packets of sound are one burst."""
+        burst = self._burst
+        burst.begin()
+        try:
+            self._mux.receive_burst(datagrams, burst)
+        finally:
+            burst.finish(now)
 
 
 def _notes_arrivals(udp: socket.socket) -> bool:

@@ -268,7 +268,7 @@ class _Share:
         self._now = asyncio.get_running_loop().time
         ice: Any = peer.ice
         self._ice = ice
-        for name in ("checked", "receive_datagram", "receive_from_elsewhere"):
+        for name in ("checked", "hear_from", "receive_from_elsewhere"):
             setattr(ice, name, self._noting(getattr(ice, name)))
         send = ice.send_datagram
 

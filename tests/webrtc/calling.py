@@ -20,6 +20,7 @@ from bridge.media.opus import new_encoder
 from bridge.media.playback import Played
 from bridge.media.rtp import pack_rtp
 from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.ice import MediaHandler, PacketKind
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.sdp import parse_offer
 from bridge.wire.message import EncodedMessage
@@ -32,6 +33,7 @@ __all__ = [
     "Caller",
     "Calls",
     "LoopWatch",
+    "NotedSound",
     "Patch",
     "Recorder",
     "Stranger",
@@ -269,6 +271,29 @@ class Caller:
     def _hear(self, text: str) -> None:
         self.heard.append(text)
         self._heard_one.set()
+
+
+class NotedSound:
+    """Stands between an agent and its RTP session: notes the SRTP packets of sound, and passes everything on."""
+
+    def __init__(self, media: MediaHandler) -> None:
+        self.packets: list[bytes] = []
+        self._media = media
+
+    def receive_srtp(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
+        if kind is PacketKind.RTP:
+            self.packets.append(datagram)
+        return self._media.receive_srtp(kind, datagram, now)
+
+    def decrypt(self, datagram: bytes, now: float) -> bytes | None:
+        self.packets.append(datagram)
+        return self._media.decrypt(datagram, now)
+
+    def decode(self, packet: bytes, now: float) -> bytes:
+        return self._media.decode(packet, now)
+
+    def deliver(self, sound: bytes) -> None:
+        self._media.deliver(sound)
 
 
 class Stranger(asyncio.DatagramProtocol):

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.webrtc import streams
 from bridge.webrtc.ice import PacketKind
-from tests.webrtc.calling import FRAME_SAMPLES, Caller, Calls
+from tests.webrtc.calling import FRAME_SAMPLES, Caller, Calls, NotedSound
 
 SAMPLES_PER_S = 24_000
 
@@ -109,20 +109,14 @@ async def test_a_caller_that_begins_anew_again_and_again(calls: Calls) -> None:
 async def test_a_stream_that_made_room_is_over(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay of what was said under an SSRC that SRTP no longer knows is not heard again."""
     caller = calls.victim
-    seen: list[bytes] = []
-    take = caller.peer.ice.receive_datagram  # type: ignore[attr-defined]
-
-    def receive(kind: PacketKind, datagram: bytes, address: object, now: float) -> None:
-        seen.append(datagram)
-        take(kind, datagram, address, now)
-
+    noted = NotedSound(caller.peer.rtp)
     with monkeypatch.context() as patched:
-        patched.setattr(caller.peer.ice, "receive_datagram", receive)
+        patched.setattr(caller.peer.ice, "media", noted)
         await begin_anew(caller, 0xBEEF)
     for number in range(12):
         await begin_anew(caller, 0xCAFE + number)
     packets = caller.peer.rtp.inbound.stats.packets
-    replayed = [datagram for datagram in seen if datagram[8:12] == (0xBEEF).to_bytes(4)]
+    replayed = [datagram for datagram in noted.packets if datagram[8:12] == (0xBEEF).to_bytes(4)]
     for datagram in replayed:
         assert not caller.peer.rtp.receive_srtp(PacketKind.RTP, datagram, asyncio.get_running_loop().time())
     assert caller.faults == {"retired_ssrc": len(replayed)}
@@ -134,19 +128,13 @@ async def test_a_stream_that_made_room_is_over(calls: Calls, monkeypatch: pytest
 async def test_srtp_that_is_replayed(calls: Calls, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """A caller's own packets that come once more, at once or long after, are not heard (RFC 3711 section 3.3.2)."""
     caller = calls.victim
-    seen: list[bytes] = []
-    take = caller.peer.ice.receive_datagram  # type: ignore[attr-defined]
-
-    def receive(kind: PacketKind, datagram: bytes, address: object, now: float) -> None:
-        if kind is PacketKind.RTP:
-            seen.append(datagram)
-        take(kind, datagram, address, now)
-
+    noted = NotedSound(caller.peer.rtp)
     with monkeypatch.context() as patched:
-        patched.setattr(caller.peer.ice, "receive_datagram", receive)
+        patched.setattr(caller.peer.ice, "media", noted)
         for _ in range(150):  # more than the window of libsrtp, 128 packets, has
             await caller.send_rtp(caller.rtp(caller.opus()))
         await calls.witness.works()
+        seen = tuple(noted.packets)
         assert len(seen) == 150
     packets, doubles = caller.peer.rtp.inbound.stats.packets, caller.peer.rtp.doubles
     for _ in range(times):

@@ -13,6 +13,7 @@ from aioice import stun
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.burst import Burst
 from bridge.errors import ConfigError
 from bridge.webrtc.endpoint import Endpoint, local_addresses, media_host
 from bridge.webrtc.ice import TCP, Address, Credentials, IceLite, PacketKind, packet_kind
@@ -37,18 +38,31 @@ class Wire:
         self.now = 100.0
         self.sent: list[tuple[bytes, Address]] = []
         self.media: list[tuple[PacketKind, bytes]] = []
+        self.steps: list[tuple[str, bytes]] = []
         self.mux = Mux(lambda: self.now)
         self.mux.connection_made(self)  # type: ignore[arg-type]
         self.agent = self.new_agent()
 
     def new_agent(self) -> IceLite:
         agent = self.mux.new_agent()
-        agent.attach(self._take)
+        agent.attach(self)
         return agent
 
-    def _take(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
+    # As the RTP session of each agent
+
+    def receive_srtp(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
         self.media.append((kind, datagram))
         return datagram != FORGED
+
+    def decrypt(self, datagram: bytes, now: float) -> bytes | None:
+        return datagram if self.receive_srtp(PacketKind.RTP, datagram, now) else None
+
+    def decode(self, packet: bytes, now: float) -> bytes:
+        self.steps.append(("decode", packet))
+        return packet
+
+    def deliver(self, sound: bytes) -> None:
+        self.steps.append(("deliver", sound))
 
     def receive(self, datagram: bytes, address: Address = PEER) -> list[bytes]:
         """What the mux sends when it gets ``datagram``."""
@@ -600,3 +614,29 @@ async def test_a_daemon_on_loopback_offers_every_address() -> None:
         hosts = re.findall(r"a=candidate:\d+ 1 udp \d+ (\S+)", answer)
         assert hosts == 2 * list(endpoint.addresses)
         assert "127.0.0.1" in hosts
+
+
+def test_a_burst(wire: Wire) -> None:
+    """Sound of known peers is handled step by step; whatever else came between is handled at once, as ever."""
+    other = wire.new_agent()
+    wire.check()
+    (answer,) = wire.receive(bytes(check(other)), STRANGER)
+    assert answer
+    burst = Burst()
+    burst.begin()
+    elsewhere: Address = ("203.0.113.5", 7)
+    datagrams = [
+        (RTP, PEER),
+        (RTCP, PEER),
+        (RTP + b"2", STRANGER),
+        (RTP, elsewhere),
+        (CLIENT_HELLO, PEER),
+        (FORGED, PEER),
+    ]
+    wire.mux.receive_burst(datagrams, burst)
+    assert wire.media == [(PacketKind.RTCP, RTCP)]
+    assert len(wire.agent.dtls) == 1
+    assert wire.mux.drops["unknown_source"] == 1
+    burst.finish(wire.now)
+    assert [datagram for _, datagram in wire.media[1:]] == [RTP, RTP + b"2", FORGED]
+    assert wire.steps == [("decode", RTP), ("decode", RTP + b"2"), ("deliver", RTP), ("deliver", RTP + b"2")]

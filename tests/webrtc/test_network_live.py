@@ -8,9 +8,8 @@ from msgspec import to_builtins
 
 from bridge.media.playback import Part
 from bridge.webrtc.endpoint import Endpoint
-from bridge.webrtc.ice import PacketKind
 from tests.machine import scaled
-from tests.webrtc.calling import Caller
+from tests.webrtc.calling import Caller, NotedSound
 from tests.webrtc.conftest import Placing
 from tests.webrtc.ear import Ear, sequence_of
 from tests.webrtc.relay import Relay
@@ -69,16 +68,10 @@ async def test_a_replay_from_elsewhere_moves_nothing(
     """Who has seen a caller's packets and sends them from another address is not answered, and hears nothing."""
     caller = await place_call(endpoint)
     await caller.works()
-    seen: list[bytes] = []
-    take = caller.peer.ice.receive_datagram  # type: ignore[attr-defined]
-
-    def receive(kind: PacketKind, datagram: bytes, address: object, now: float) -> None:
-        if kind is PacketKind.RTP:
-            seen.append(datagram)
-        take(kind, datagram, address, now)
-
-    monkeypatch.setattr(caller.peer.ice, "receive_datagram", receive)
+    noted = NotedSound(caller.peer.rtp)
+    monkeypatch.setattr(caller.peer.ice, "media", noted)
     await caller.speak()
+    seen = tuple(noted.packets)
     sent: list[object] = []
     monkeypatch.setattr(endpoint.mux, "sender_for", lambda address: lambda datagram, to: sent.append(to))
     monkeypatch.setattr(caller.peer.ice, "send_datagram", lambda datagram: sent.append(caller.peer.ice.address))  # type: ignore[attr-defined]

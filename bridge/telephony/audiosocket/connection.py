@@ -61,7 +61,7 @@ class AudioSocketConnection(asyncio.Protocol):
         self._line = CarrierLine(self._dialect, self, sender=address_of(peername))
         notice_death(self._transport.get_extra_info("socket"))
         self._start_due = self._calls.clock.call_later(START_TIMEOUT_S, self._start_missed)
-        self._calls.clock.members.add(self)
+        self._calls.clock.add(self)
         self._work = Work(asyncio.get_running_loop())
         self._entry = self._gate.enter(str(peername[0]) if peername else "")
         if self._entry is None:
@@ -190,6 +190,6 @@ class AudioSocketConnection(asyncio.Protocol):
         if self._answering is not None:
             self._answering.cancel()
             self._answering = None
-        self._calls.clock.members.discard(self)
+        self._calls.clock.remove(self)
         if self._entry is not None:
             self._entry.leave()
