@@ -56,10 +56,13 @@ class Burst:
 
     _of: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Burst]"] = WeakKeyDictionary()
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """``loop`` is what ``receive_soon`` needs."""
+        self._loop = loop
         self.is_open = False
         """Whether packets and frames are to be put off."""
         self._received: list[tuple[MediaReceiver, bytes]] = []
+        self._soon: list[tuple[MediaReceiver, bytes]] = []
         self._packets: list[tuple[PacketSender, int, bytes]] = []
         self._frames: list[tuple[FrameWriter, bytes]] = []
 
@@ -68,7 +71,7 @@ class Burst:
         """Returns the burst of this event loop, which has one at a time."""
         burst = cls._of.get(loop)
         if burst is None:
-            burst = cls._of[loop] = cls()
+            burst = cls._of[loop] = cls(loop)
         return burst
 
     def begin(self) -> None:
@@ -78,6 +81,13 @@ class Burst:
     def add_received(self, receiver: MediaReceiver, datagram: bytes) -> None:
         """Adds an SRTP packet, which ``finish`` gives to its receiver."""
         self._received.append((receiver, datagram))
+
+    def receive_soon(self, receiver: MediaReceiver, datagram: bytes) -> None:
+        """Gives an SRTP packet to its receiver as soon as all sockets that have something now were read."""
+        self._soon.append((receiver, datagram))
+        if len(self._soon) == 1:
+            assert self._loop is not None
+            self._loop.call_soon(self._take_soon, self._loop)
 
     def add_packet(self, sender: PacketSender, sequence: int, packet: bytes) -> None:
         """Adds an RTP packet, which ``finish`` sends."""
@@ -103,6 +113,11 @@ class Burst:
             frames, self._frames = self._frames, []
             for writer, frame in frames:
                 writer.write_frame(frame)
+
+    def _take_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.begin()
+        self._received, self._soon = self._soon, []
+        self.finish(loop.time())
 
     def _take(self, now: float) -> None:
         received, self._received = self._received, []

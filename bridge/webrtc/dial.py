@@ -37,6 +37,7 @@ async def dial(
     ``context`` is that of the call for which we dial. ``new_agent`` makes the ICE agent, through which all packets go.
     """
     ice = new_agent(ice_servers)
+    ice.burst = runner.burst
     peer = Peer(
         ice,
         new_certificate(),

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import aioice
 from aioice import stun
 
+from bridge.burst import Burst
 from bridge.errors import ConfigError, PeerError
-from bridge.webrtc.ice import CONSENT_INTERVAL_S, IceAgent, IceRole, packet_kind
+from bridge.webrtc.ice import CONSENT_INTERVAL_S, IceAgent, IceRole, PacketKind, packet_kind
 
 __all__ = ["IceFull", "IceServers"]
 
@@ -25,6 +26,7 @@ _DEFAULT_PORT, _DEFAULT_TLS_PORT = 3478, 5349  # RFC 8489 section 18.6
 
 _TURN_WAYS = frozenset({"turn:udp", "turn:tcp", "turns:tcp"})
 _MAX_CANDIDATES = 32
+_RTP = PacketKind.RTP
 _LAST_STUN = b"\x03"  # the highest first byte
 
 
@@ -132,6 +134,8 @@ class IceFull(IceAgent):
     def __init__(self, servers: IceServers | None = None) -> None:
         super().__init__()
         servers = servers or IceServers()
+        self.burst: Burst | None = None
+        """The burst that its sound joins; None if each packet is handled by itself."""
         self._connection = _Connection(
             self._receive,
             self._heard,
@@ -182,5 +186,9 @@ class IceFull(IceAgent):
 
     def _receive(self, datagram: bytes) -> None:
         kind = packet_kind(datagram)
-        if kind is not None and not self._is_closed:
+        if kind is None or self._is_closed:
+            return
+        if kind is _RTP and self.media is not None and self.burst is not None:
+            self.burst.receive_soon(self.media, datagram)
+        else:
             self.hand_over(kind, datagram, asyncio.get_running_loop().time())
