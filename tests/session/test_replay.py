@@ -6,8 +6,9 @@ import json
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.session.fanout import replay
-from bridge.session.fanout.replay import DialectEvent, KeptEvent, KeptSound, Replay
+from bridge.session.fanout import kept_sound
+from bridge.session.fanout.kept_sound import KeptSound
+from bridge.session.fanout.replay import DialectEvent, KeptEvent, Replay
 from bridge.wire.audio import PCM16
 from bridge.wire.codecs.ga import GA
 from bridge.wire.message import EncodedMessage
@@ -129,7 +130,7 @@ def test_silence_takes_no_room() -> None:
 
 def test_what_was_lost_has_a_limit_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packets that were lost have no bytes, and are not kept without end either."""
-    monkeypatch.setattr(replay, "_MAX_SOUNDS", 5)
+    monkeypatch.setattr(kept_sound, "_MAX_SOUNDS", 5)
     tape = Tape()
     first = tape.event()
     sounds = [tape.sound(0) for _ in range(30)]
@@ -236,3 +237,42 @@ def test_who_stopped_in_another_process_goes_on_here() -> None:
     assert not {*had} & {*came}
     with pytest.raises(BadRequest):
         here.replay.find(f"{PREFIX}999999999")
+
+
+def test_nothing_comes_twice_though_runs_of_two_streams_overlap() -> None:
+    """Sound is kept half a second in one piece. Where one stream's piece is gone, the other's is not sent again."""
+    tape = Tape(max_bytes=10_000_000)
+    output = f"{PREFIX}output_pcm16_"
+    writer = GA.sound("output").writer("output", PCM16, output, None)
+    came = [tape.event()]
+    for number in range(1, 701):
+        tape.now += 0.02
+        came.append(tape.sound(960))
+        if number > 7:
+            tape.replay.keep_sound(output, number - 7, writer, 0, b"y" * 960, 20)
+            came.append(f"{output}{number - 7}")
+    kept = tape.since(came[0])
+    assert came[-len(kept) :] == kept
+    assert 2 * 500 <= len(kept) <= 2 * 530
+    for at, event_id in enumerate(came[:-1]):
+        later, after = tape.since(event_id), came[at + 1 :]
+        whole = min(len(after), len(kept))
+        assert later[-whole:] == after[-whole:]
+        told = set(later)
+        assert later == [each for each in after if each in told]
+
+
+def test_pieces_are_as_they_were() -> None:
+    """Whatever their sizes, small ones in one run, large ones by themselves, silence and losses between."""
+    tape = Tape(max_bytes=1_000_000)
+    first = tape.event()
+    sounds = [
+        bytes([1 + number % 250]) * size for number, size in enumerate([960, 0, 480, 1, 4800, 960, 960, 96_000, 2])
+    ]
+    sounds.insert(3, bytes(960))
+    for number, sound in enumerate(sounds, 1):
+        tape.replay.keep_sound(INPUT, number, _WRITER, 480 * number, sound, 20)
+    kept = list(tape.replay.since(tape.replay.find(first)))
+    assert [each.sound for each in kept if isinstance(each, KeptSound)] == sounds
+    assert [each.timestamp for each in kept if isinstance(each, KeptSound)] == [480 * n for n in range(1, 11)]
+    assert tape.replay.kept_bytes == 10 + sum(map(len, sounds)) - 960

@@ -400,7 +400,7 @@ def test_sound_of_the_last_seconds_is_kept(speech_pcm: bytes) -> None:
     call.session.detach(listener)
     first, *_ = (event_id for event_id in ids(sink) if "_input_" in event_id)
     _, again = join(call, Choices(audio=PCM16, tracks=("input",), after=first))
-    assert 99 <= len(again.messages) <= 101
+    assert 99 <= len(again.messages) <= 126, "half a second goes at a time"
     assert [message.payload for message in again.messages] == [
         message.payload for message in sink.messages[-len(again.messages) :]
     ]

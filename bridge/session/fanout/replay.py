@@ -1,28 +1,28 @@
 """What everyone was told lately, for those whose connection broke: from the event that they had last, in order, once.
 
 Control events are numbered through the session, and the newest are kept; so is the newest sound of every stream that
-somebody hears or has just heard. Sound is kept as it is, and written anew for who comes back. Both are bounded in bytes
-and in number, sound in time too. What was told to one listener alone is not kept. If control events are missing, nobody
-can resume from there; missing sound shows in its numbers.
+somebody hears or has just heard. Sound is kept as it is, half a second in one piece, and written anew for who comes
+back. Both are bounded in bytes and in number, sound in time too. What was told to one listener alone is not kept. If
+control events are missing, nobody can resume from there; missing sound shows in its numbers.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from bridge.errors import BadRequest, ResumeGap
+from bridge.session.fanout.kept_sound import KeptSound, KeptSounds
 from bridge.wire.codecs.codec import Codec, SoundWriter
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.stats import Dialect
 
-__all__ = ["DROPPED", "KeptEvent", "KeptSound", "ReplayPosition", "Replay", "DialectEvent", "encoded_by"]
+__all__ = ["DROPPED", "KeptEvent", "ReplayPosition", "Replay", "DialectEvent", "encoded_by"]
 
 DROPPED = "_dropped"
 """The end of the id of a report that sound was dropped.
@@ -31,8 +31,6 @@ The part before it is the event that came last, so both are the same place.
 """
 
 _MAX_EVENTS = 2000
-_MAX_SOUNDS = 20_000  # those of ten seconds in 40 streams; packets that were lost have no bytes
-_SILENCE = bytes(48_000)  # a second of PCM16 without any sound
 _MOVED_EVENTS = 100_000  # more than a process can have sent since it last noted how many
 
 
@@ -74,29 +72,6 @@ def encoded_by(codec: Codec, event: ServerEvent | Body, event_id: str) -> Dialec
     """The event as listeners of ``codec`` get it; None if their dialect has none like it."""
     encoded = codec.encode(event)
     return None if encoded is None else DialectEvent(encoded.kind, EncodedMessage(encoded.text, event_id=event_id))
-
-
-class KeptSound(Struct, frozen=True, gc=False):
-    """One sound event of one stream."""
-
-    stream: str
-    """The prefix of its ids."""
-    number: int
-    behind: int
-    """The number of the control event before it."""
-    came_at: float
-    writer: SoundWriter
-    timestamp: int
-    sound: bytes
-    silent_bytes: int
-    """The length of digital silence that stands in place of ``sound``."""
-    audio_ms: int
-
-    @property
-    def message(self) -> EncodedMessage:
-        """The event as its listeners had it."""
-        sound = self.sound or _SILENCE[: self.silent_bytes]
-        return self.writer.encode_sound(self.number, self.timestamp, sound, self.audio_ms)
 
 
 class _History:
@@ -143,8 +118,6 @@ class Replay:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.prefix = prefix
-        self._clock = clock
-        self._max_sound_s = max_sound_s
         self._max_bytes = max_bytes
         self._max_events = max_events
         self._number = 0
@@ -152,9 +125,7 @@ class Replay:
         self._bytes = 0
         self._moved_behind = 0  # the number of the last event that another process is known to have sent
         self._forgotten = 0  # the number of the newest event that is kept no more
-        self._sounds: deque[KeptSound] = deque()
-        self._sound_bytes = 0
-        self._sounds_forgotten = 0
+        self._sounds = KeptSounds(max_bytes=max_bytes, max_s=max_sound_s, clock=clock)
         self._histories: dict[str, _History] = {}
 
     @property
@@ -198,32 +169,19 @@ class Replay:
         if history is None:
             history = self._histories[stream] = _History()
         history.add(number, self._number, self._forgotten)
-        now = self._clock()
-        sounds = self._sounds
-        silent_bytes = 0
-        if _SILENCE.startswith(sound):  # as of a microphone that is muted: nothing but its length need be kept
-            silent_bytes, sound = len(sound), b""
-        sounds.append(KeptSound(stream, number, self._number, now, writer, timestamp, sound, silent_bytes, audio_ms))
-        self._sound_bytes += len(sound)
-        oldest = now - self._max_sound_s
-        while sounds and (
-            sounds[0].came_at < oldest or self._sound_bytes > self._max_bytes or len(sounds) > _MAX_SOUNDS
-        ):
-            self._sound_bytes -= len(sounds.popleft().sound)
-            self._sounds_forgotten += 1
+        self._sounds.add(stream, number, writer, timestamp, sound, audio_ms, self._number)
 
     @property
     def kept_bytes(self) -> int:
         """The bytes of the events that are kept."""
-        return self._bytes + self._sound_bytes
+        return self._bytes + self._sounds.size
 
     def clear(self) -> None:
         """Forgets everything, because nobody will come back any more."""
         self._forgotten = self._number
         self._events.clear()
-        self._sounds_forgotten += len(self._sounds)
         self._sounds.clear()
-        self._bytes = self._sound_bytes = 0
+        self._bytes = 0
 
     def find(self, event_id: str) -> ReplayPosition:
         """The place behind an event; raises ``BadRequest`` if there was none, ``ResumeGap`` if it is too old."""
@@ -235,20 +193,20 @@ class Replay:
             return self._behind_event(number)
         history = self._histories.get(stream)
         if history is None and self._moved_behind:
-            return self._checked(ReplayPosition(self._moved_behind + _MOVED_EVENTS, self._sounds_forgotten))
+            return self._checked(ReplayPosition(self._moved_behind + _MOVED_EVENTS, self._sounds.gone))
         if history is None or not 0 < number <= history.last:
             raise BadRequest("This call has no such event.", param="after")
-        for at, sound in enumerate(self._sounds):
-            if sound.number == number and sound.stream == stream:
-                return self._checked(ReplayPosition(sound.behind, self._sounds_forgotten + at + 1))
-        behind = history.behind(number)  # all sound that is kept came later than this
-        return self._checked(ReplayPosition(-1 if behind is None else behind, self._sounds_forgotten))
+        place = self._sounds.place_of(stream, number)
+        if place is not None:
+            return self._checked(ReplayPosition(*place))
+        behind = history.behind(number)  # all sound from there on came later than this
+        return self._checked(ReplayPosition(-1 if behind is None else behind, self._sounds.gone))
 
     def since(self, place: ReplayPosition) -> Iterator[KeptEvent | KeptSound]:
         """All events and sound that came after a place, in order."""
         events = iter([event for event in self._events if event.number > place.number])
         event = next(events, None)
-        for sound in list(islice(self._sounds, max(0, place.sounds - self._sounds_forgotten), None)):
+        for sound in self._sounds.since(place.sounds):
             while event is not None and event.number <= sound.behind:
                 yield event
                 event = next(events, None)
@@ -262,8 +220,7 @@ class Replay:
             raise BadRequest("This call has no such event.", param="after")
         if self._moved_behind:
             number = max(number, self._moved_behind + _MOVED_EVENTS)
-        before = sum(sound.behind < number for sound in self._sounds)
-        return self._checked(ReplayPosition(number, self._sounds_forgotten + before))
+        return self._checked(ReplayPosition(number, self._sounds.count_before(number)))
 
     def _checked(self, place: ReplayPosition) -> ReplayPosition:
         if place.number < self._forgotten:
