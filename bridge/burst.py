@@ -56,9 +56,7 @@ class Burst:
 
     _of: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Burst]"] = WeakKeyDictionary()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """``loop`` is what ``receive_soon`` needs."""
-        self._loop = loop
+    def __init__(self) -> None:
         self.is_open = False
         """Whether packets and frames are to be put off."""
         self._received: list[tuple[MediaReceiver, bytes]] = []
@@ -71,7 +69,7 @@ class Burst:
         """Returns the burst of this event loop, which has one at a time."""
         burst = cls._of.get(loop)
         if burst is None:
-            burst = cls._of[loop] = cls(loop)
+            burst = cls._of[loop] = cls()
         return burst
 
     def begin(self) -> None:
@@ -82,12 +80,11 @@ class Burst:
         """Adds an SRTP packet, which ``finish`` gives to its receiver."""
         self._received.append((receiver, datagram))
 
-    def receive_soon(self, receiver: MediaReceiver, datagram: bytes) -> None:
+    def receive_soon(self, receiver: MediaReceiver, datagram: bytes, loop: asyncio.AbstractEventLoop) -> None:
         """Gives an SRTP packet to its receiver as soon as all sockets that have something now were read."""
         self._soon.append((receiver, datagram))
         if len(self._soon) == 1:
-            assert self._loop is not None
-            self._loop.call_soon(self._take_soon, self._loop)
+            loop.call_soon(self._take_soon, loop)
 
     def add_packet(self, sender: PacketSender, sequence: int, packet: bytes) -> None:
         """Adds an RTP packet, which ``finish`` sends."""

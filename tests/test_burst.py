@@ -102,11 +102,11 @@ def test_a_burst_leaves_nothing_for_the_next_one() -> None:
 async def test_packets_of_several_sockets_are_one_burst() -> None:
     """What comes before the event loop has its next round is handled together, and what comes later with the next."""
     steps: list[Step] = []
-    burst = Burst.of(asyncio.get_running_loop())
+    burst, loop = Burst(), asyncio.get_running_loop()
     party = Party("a", steps, burst)
     for round_of in (b"12", b"34"):
         for number in round_of:
-            burst.receive_soon(party, bytes([number]))
+            burst.receive_soon(party, bytes([number]), loop)
         assert not burst.is_open
         await asyncio.sleep(0)
         pair = [bytes([number]) for number in round_of]

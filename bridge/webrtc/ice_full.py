@@ -188,7 +188,8 @@ class IceFull(IceAgent):
         kind = packet_kind(datagram)
         if kind is None or self._is_closed:
             return
+        loop = asyncio.get_running_loop()
         if kind is _RTP and self.media is not None and self.burst is not None:
-            self.burst.receive_soon(self.media, datagram)
+            self.burst.receive_soon(self.media, datagram, loop)
         else:
-            self.hand_over(kind, datagram, asyncio.get_running_loop().time())
+            self.hand_over(kind, datagram, loop.time())

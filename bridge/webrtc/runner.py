@@ -206,9 +206,11 @@ class PeerRunner:
         began, now = time.perf_counter(), self._loop.time()  # the loop's own time stands still in a callback
         self.burst.begin()
         try:
-            self.clock.turn(now, self.peer_timeout_s)
+            try:
+                self.clock.turn(now, self.peer_timeout_s)
+            finally:
+                self.burst.finish(now)
         finally:  # whatever happened, the other calls' sound goes on
-            self.burst.finish(now)
             due = self.clock.end(time.perf_counter() - began)
             self._timer = self._loop.call_at(due, self._turn) if self.clock.has_peers else None
 
