@@ -27,8 +27,8 @@ __all__ = ["main"]
 _PY_SPY = str(Path(sys.executable).with_name("py-spy"))
 _RATE_HZ = 500
 _STAGES = (
-    ("write to the WebSocket", r"SocketSink\.(send|write) "),
-    ("send a datagram", r"(MediaSocket|TcpLine)\.sendto |(IceLite|IceFull)\.send "),
+    ("write to the WebSocket", r"SocketSink\.(send_message|write_frame|write_messages) "),
+    ("send a datagram", r"(MediaSocket|TcpLine)\.sendto |(IceLite|IceFull)\.send_datagram "),
     ("Opus: decode", r"OpusDecoder\."),
     ("Opus: encode", r"OpusEncoder\."),
     ("SRTP", r"pylibsrtp/|bridge/webrtc/srtp"),
@@ -37,7 +37,7 @@ _STAGES = (
     ("RTCP", r"bridge/media/(reports|rtcp)\.py"),
     ("event text, fan-out, replay", r"bridge/(session|wire|media/convert)"),
     ("upstream", r"bridge/upstream/"),
-    ("who a datagram is from; the clock", r"bridge/webrtc/|aioice/"),
+    ("who a datagram is from; the clock; bursts", r"bridge/(webrtc/|burst)|aioice/"),
     ("WebSocket: parse what comes", r"uvicorn/|websockets/|bridge/api/"),
 )
 _REST = "event loop: wait, receive datagrams"

@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ import pytest
 from benchmarks.kit.sound import FRAME_BYTES, likeness, opus_speech, speech
 from benchmarks.sessions_pion import PACKAGES
 from benchmarks.stages import stages_of, table
-from bridge.media.opus import new_decoder
+from bridge.api.socket import SocketSink
+from bridge.burst import Burst
+from bridge.media.inbound import InboundAudio
+from bridge.media.opus import OpusDecoder, OpusEncoder, new_decoder
+from bridge.media.outbound import OutboundAudio
+from bridge.media.reports import Reports
+from bridge.webrtc.ice import IceLite
+from bridge.webrtc.ice_full import IceFull
+from bridge.webrtc.udp import MediaSocket
 from bridge.wire.audio import SESSION_HZ
 from tests.machine import scaled
 from tests.processes import clean_environ, ran
@@ -106,15 +115,37 @@ def test_a_sample_counts_for_the_innermost_stage() -> None:
     samples = """\
 run (asyncio/runners.py:118);Mux.datagram_received (bridge/webrtc/mux.py:70);OpusDecoder._run (bridge/media/opus.py:1) 3
 run (asyncio/runners.py:118);Mux.datagram_received (bridge/webrtc/mux.py:70) 2
-run (asyncio/runners.py:118);SoundStream._send (bridge/session/stream.py:9);SocketSink.send (bridge/api/socket.py:1) 4
+run (asyncio/runners.py:118);SoundStream._send (bridge/session/s.py:9);SocketSink.write_frame (bridge/api/socket.py:1) 4
 run (asyncio/runners.py:118) 1
 """
     counted = stages_of(samples)
     expected = {
         "write to the WebSocket": 4,
         "Opus: decode": 3,
-        "who a datagram is from; the clock": 2,
+        "who a datagram is from; the clock; bursts": 2,
         "event loop: wait, receive datagrams": 1,
     }
     assert counted == Counter(expected)
     assert table(counted, 50.0).splitlines()[2:4] == ["| write to the WebSocket | 20.0 |", "| Opus: decode | 15.0 |"]
+
+
+@pytest.mark.parametrize(
+    ("method", "stage"),
+    [
+        (SocketSink.send_message, "write to the WebSocket"),
+        (SocketSink.write_frame, "write to the WebSocket"),
+        (MediaSocket.sendto, "send a datagram"),
+        (IceLite.send_datagram, "send a datagram"),
+        (IceFull.send_datagram, "send a datagram"),
+        (OpusDecoder.decode, "Opus: decode"),
+        (OpusEncoder.encode, "Opus: encode"),
+        (Burst.finish, "who a datagram is from; the clock; bursts"),
+        (InboundAudio.receive_rtp, "reorder, time, count"),
+        (OutboundAudio.tick, "queue, ledger, packet"),
+        (Reports.due, "RTCP"),
+    ],
+)
+def test_a_method_is_in_its_stage(method: Callable[..., object], stage: str) -> None:
+    """The table finds the methods under the names that they have now."""
+    frame = f"{method.__qualname__} ({method.__module__.replace('.', '/')}.py:1)"
+    assert stages_of(f"run (asyncio/runners.py:118);{frame} 3") == {stage: 3}
