@@ -30,6 +30,7 @@ from benchmarks.kit.sound import speech
 from bridge.media.rtp import CLOCK_HZ, timestamp_difference
 from bridge.webrtc.dial import dial
 from bridge.webrtc.ice import PacketKind, packet_kind
+from bridge.webrtc.ice_full import IceFull
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
 
@@ -67,6 +68,8 @@ class _Caller(Caller):
                 self.came.append((clock(), int.from_bytes(datagram[4:8], "big")))
             take(kind, datagram, now)
 
+        assert isinstance(peer.ice, IceFull)
+        peer.ice.burst = None  # each packet is handed over as it comes
         peer.ice.send_datagram = note_sent  # type: ignore[method-assign]
         peer.ice.hand_over = note_came  # type: ignore[method-assign]
 
