@@ -101,8 +101,10 @@ class Burst:
                 self._take(now)
         finally:
             self.is_open = False
-            self._send_packets()
-            self.write_frames()
+            try:
+                self._send_packets()
+            finally:
+                self.write_frames()
 
     def write_frames(self) -> None:
         """Writes the frames that were put off until now, because something has to come after them."""

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
 from bridge.burst import Burst
 
 Step = tuple[str, str, bytes]
@@ -97,6 +99,33 @@ def test_a_burst_leaves_nothing_for_the_next_one() -> None:
     burst.begin()
     burst.finish(0.0)
     assert steps == [("a", "write", b"1"), ("a", "write", b"2")]
+
+
+@pytest.mark.parametrize("step", ["decrypt", "decode", "deliver", "encrypt", "send"])
+def test_whatever_a_step_raises_the_rest_is_written(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A fault of one packet costs no other socket its frames, nor the next burst anything."""
+    steps: list[Step] = []
+    burst = Burst()
+    party = Party("a", steps, burst)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(step)
+
+    burst.begin()
+    burst.add_frame(party, b"1")
+    burst.add_packet(party, ord("2"), b"2")
+    burst.add_received(party, b"3")
+    with monkeypatch.context() as patched:
+        patched.setattr(party, step, fail)
+        with pytest.raises(RuntimeError, match=step):
+            burst.finish(0.0)
+    assert ("a", "write", b"1") in steps
+    assert not burst.is_open
+    steps.clear()
+    burst.begin()
+    burst.add_frame(party, b"4")
+    burst.finish(0.0)
+    assert steps == [("a", "write", b"4")]
 
 
 async def test_packets_of_several_sockets_are_one_burst() -> None:

@@ -32,6 +32,7 @@ class Clock:
     async def __aexit__(self, *exc_info: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def add(self, member: Ticking) -> None:
         """From now on calls ``member``."""

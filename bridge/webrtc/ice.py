@@ -2,7 +2,7 @@
 
 An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through its
 queue and a task, and takes its turns (see ``bridge.turns``): a data channel has the share of the time that a socket
-has. SRTP is handed over in the datagram callback itself, in bursts (see ``bridge.burst``) or packet by packet.
+has. SRTP is handed over without a queue or a task, in bursts (see ``bridge.burst``) or packet by packet.
 ``IceLite`` answers peers on the bridge's shared socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the
 calls that we dial.
 

@@ -90,7 +90,7 @@ class _Connection(aioice.Connection):
         self._on_consent = on_consent
 
     def data_received(self, data: bytes, component: int) -> None:
-        """Hands a datagram over in the socket's own callback, without a queue or a task."""
+        """Hands a datagram over in the socket's own callback; sound waits for the other sockets of the same round."""
         self._on_datagram(data)
 
     async def query_consent(self) -> None:

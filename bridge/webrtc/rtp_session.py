@@ -1,6 +1,6 @@
 """A peer's sound: SRTP packets become sound for the leg's owner, sound for the peer becomes SRTP packets.
 
-Packets are decrypted and decoded in the datagram callback itself, those of one burst step by step (``bridge.burst``).
+Packets are decrypted and decoded without a queue or a task, those of one burst step by step (``bridge.burst``).
 Whatever fails in there, ours or the peer's, ends at most this call. RTCP reports on both ways; a packet that the peer
 asks for again is sent as it was (RFC 4585).
 """

@@ -72,6 +72,7 @@ class PeerClock:
     def start(self, now: float) -> float:
         """Starts the clock, or starts it again; returns when its first turn is due."""
         self.judged_until = self._turned_at = now
+        self.stood_still_s = 0.0
         return self._pacer.start(now)
 
     def add(self, peer: Peer) -> None:
@@ -175,13 +176,11 @@ class PeerRunner:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = None
 
     def run(self, peer: Peer, *, open_channel: str | None = None) -> None:
         """Runs ``peer`` to its end; ``open_channel`` is the label of a data channel that it opens."""
         self.peers.add(peer)
-        self.clock.add(peer)
-        if self._timer is None:
-            self._timer = self._loop.call_at(self.clock.start(self._loop.time()), self._turn)
         life = peer.run(
             connect_timeout_s=self.connect_timeout_s,
             close_deadline_s=self._close_deadline_s,
@@ -193,6 +192,9 @@ class PeerRunner:
             self.clock.remove(peer)
 
         self._tasks.create_task(life).add_done_callback(forget)
+        self.clock.add(peer)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self.clock.start(self._loop.time()), self._turn)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what belongs to a peer beside it; it is waited for at the end."""

@@ -109,6 +109,21 @@ async def test_stops_at_once_when_idle(log: Path) -> None:
     assert daemon.complaints() == []
 
 
+async def test_sleeps_without_calls(log: Path) -> None:
+    """A process that has nothing to do wakes a few times in a second, and not for every tick of sound."""
+    async with serving(log, "--drain-s", "0") as daemon:
+        before, began = _wakes(daemon.process.pid), asyncio.get_running_loop().time()
+        await asyncio.sleep(2)
+        wakes, took_s = _wakes(daemon.process.pid) - before, asyncio.get_running_loop().time() - began
+    assert wakes / took_s < 49, "a clock of 20 ms wakes it 50 times"
+
+
+def _wakes(pid: int) -> int:
+    """How often the main thread of a process has slept until now (proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
 async def _serves_and_stops(redirection: str, stdout: int | None = None) -> None:
     """A daemon with its standard streams redirected answers, has no socket in their places, and exits with 0."""
     with socket.socket() as free:

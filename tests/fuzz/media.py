@@ -155,7 +155,6 @@ def _stun(data: bytes) -> None:
     mux.forget_ufrag(agent.ufrag)
     agent.credentials = _OURS
     mux.know(agent, _OURS.ufrag)
-    agent.attach(lambda kind, packet, at: False)
     mux.datagram_received(datagram, sender)
     assert len(socket.sent) <= 1
     assert all(address == sender for _, address in socket.sent)

@@ -136,7 +136,13 @@ await run({
         const closed = new Promise((resolve) => socket.socket.on("close", resolve));
         await client.realtime.calls.hangup(callID);
         await closed;
-        await client.realtime.calls.hangup(callID).catch(({ status, code }) => observe({ type: "sdk.refused", status, code }));
+        for (let isRefused = false; !isRefused; ) {
+            // the call ends a moment after its sockets
+            await client.realtime.calls.hangup(callID).catch(({ status, code }) => {
+                isRefused = true;
+                observe({ type: "sdk.refused", status, code });
+            });
+        }
         await client.realtime.calls.reject(callID).catch(({ status }) => observe({ type: "sdk.refused", status }));
     },
 });

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 
 import pytest
 
@@ -276,3 +277,44 @@ def test_pieces_are_as_they_were() -> None:
     assert [each.sound for each in kept if isinstance(each, KeptSound)] == sounds
     assert [each.timestamp for each in kept if isinstance(each, KeptSound)] == [480 * n for n in range(1, 11)]
     assert tape.replay.kept_bytes == 10 + sum(map(len, sounds)) - 960
+
+
+def test_room_is_made_by_what_ended_first() -> None:
+    """An answer that comes all at once pushes out what is older than it, and is kept itself as far as there is room."""
+    tape = Tape(max_bytes=1_000_000)
+    output = f"{PREFIX}output_pcm16_"
+    writer = GA.sound("output").writer("output", PCM16, output, None)
+    first = tape.event()
+    tape.sound(960)
+    for number in range(1, 221):
+        tape.replay.keep_sound(output, number, writer, 0, b"y" * 4800, 100)
+    tape.sound(960)
+    since = tape.since(first)
+    assert tape.replay.kept_bytes > 990_000
+    assert len(since) >= 200
+    assert since[-2:] == [f"{output}220", f"{INPUT}2"]
+
+
+@pytest.mark.parametrize(("replay_s", "most"), [(0.0, 1), (0.1, 7), (1.0, 57)])
+def test_a_short_time_is_kept_short(replay_s: float, most: int) -> None:
+    """Half a second in one piece is for ten seconds; of a shorter time it is as small a part."""
+    now = 100.0
+    replay = Replay(PREFIX, max_bytes=1_000_000, max_sound_s=replay_s, clock=lambda: now)
+    replay.keep(KeptEvent(1, "any", EncodedMessage(b"x", event_id=replay.next_id())))
+    for number in range(1, 501):
+        now += 0.02
+        replay.keep_sound(INPUT, number, _WRITER, 480 * number, b"x" * 960, 20)
+    kept = list(replay.since(replay.find(f"{PREFIX}1")))
+    assert replay_s / 0.02 <= len(kept) <= most
+
+
+def test_silence_without_room_takes_none() -> None:
+    """With 0 bytes, events of silence are one run, and not an object for each."""
+    tape = Tape(max_bytes=0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 10_001):
+            tape.replay.keep_sound(INPUT, number, _WRITER, 480 * number, bytes(960), 20)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -621,7 +621,7 @@ def test_a_burst(wire: Wire) -> None:
     other = wire.new_agent()
     wire.check()
     (answer,) = wire.receive(bytes(check(other)), STRANGER)
-    assert answer
+    assert stun.parse_message(answer).message_class == stun.Class.RESPONSE
     burst = Burst()
     burst.begin()
     elsewhere: Address = ("203.0.113.5", 7)
@@ -640,3 +640,18 @@ def test_a_burst(wire: Wire) -> None:
     burst.finish(wire.now)
     assert [datagram for _, datagram in wire.media[1:]] == [RTP, RTP + b"2", FORGED]
     assert wire.steps == [("decode", RTP), ("decode", RTP + b"2"), ("deliver", RTP), ("deliver", RTP + b"2")]
+
+
+def test_who_speaks_in_bursts_is_there(wire: Wire) -> None:
+    """Its address counts as heard: another agent's check from there, an hour after its own, does not take it over."""
+    wire.check()
+    other = wire.new_agent()
+    burst = Burst()
+    wire.now += 3600
+    burst.begin()
+    wire.mux.receive_burst([(RTP, PEER)], burst)
+    burst.finish(wire.now)
+    assert wire.receive(bytes(check(other)), PEER) == []
+    assert wire.mux.drops["address_in_use"] == 1
+    wire.now += 3600
+    assert len(wire.receive(bytes(check(other)), PEER)) == 1

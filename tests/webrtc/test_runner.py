@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 
+import pytest
+
 from bridge.webrtc.runner import PeerClock, PeerRunner
 from bridge.webrtc.udp import MAX_AGE_S
 from tests.webrtc.calling import WITHIN_S
@@ -180,6 +182,18 @@ async def test_a_process_that_stood_still() -> None:
     assert (clock.late_ticks, peer.outbound.skipped) == (50, 50)
     clock.turn(clock.due + 0.020 * 4, 10)
     assert (clock.late_ticks, peer.outbound.skipped) == (50, 50)
+
+
+async def test_loss_is_judged_at_the_time_of_the_turn() -> None:
+    """However few turns there are because few peers are there, the time by which loss is judged keeps up."""
+    peer = Ticked()
+    clock = started(peer)
+    for _ in range(100):
+        step(clock)
+    due = clock.due
+    step(clock)
+    assert peer.judged[-1] == due
+    assert clock.due - due == pytest.approx(0.020)
 
 
 async def test_a_machine_that_is_busy_all_the_time() -> None:

@@ -1,4 +1,4 @@
-"""The newest sound of all streams of a session, for those whose connection broke: half a second in one piece."""
+"""The newest sound of all streams of a session, for those whose connection broke; small pieces stay together."""
 
 import time
 from array import array
@@ -15,7 +15,7 @@ __all__ = ["KeptSound", "KeptSounds"]
 
 _MAX_SOUNDS = 20_000  # those of ten seconds in 40 streams; packets that were lost have no bytes
 _RUN_S = 0.5  # for so long a run goes on; what is too old goes a run at a time
-_RUN_PARTS = 16  # of what may be kept, in bytes and in number: a run has no more than one of them
+_RUN_PARTS = 16  # of what may be kept, in time, bytes and number: a run has no more than one of them
 _RUN_BYTES = 65_536
 _LARGE_BYTES = 2048  # larger pieces are kept as they are, because others refer to them as well
 _ROW = 6
@@ -119,14 +119,14 @@ class KeptSounds:
         self._count += 1
         self.size += size
         while self._count and (self.size > self._max_bytes or self._count > _MAX_SOUNDS):
-            self._forget_run(min(self._runs.values(), key=lambda each: each[0].place(0)))
+            self._forget_run(min(self._runs.values(), key=_end_of_first))
 
     def _goes_on(self, run: _Run, number: int, now: float) -> bool:
         """Whether the event ``number`` may be added to a run of its stream."""
         return (
             number == run.first + run.count
-            and now - run.began_at < _RUN_S
-            and len(run.sound) < min(_RUN_BYTES, self._max_bytes // _RUN_PARTS)
+            and now - run.began_at < min(_RUN_S, self._max_s / _RUN_PARTS)
+            and len(run.sound) < max(1, min(_RUN_BYTES, self._max_bytes // _RUN_PARTS))
             and run.count < _MAX_SOUNDS // _RUN_PARTS
             and isinstance(run.sound, bytearray)
         )
@@ -167,7 +167,7 @@ class KeptSounds:
         return None
 
     def count_before(self, number: int) -> int:
-        """Returns the place of the first sound that came behind the control event ``number``."""
+        """Returns the place of the first sound that came behind the control event ``number``, or else ``gone``."""
         runs = self._all_runs()
         places = [run.place(index) + 1 for run in runs for index in range(run.count) if run.behind(index) < number]
         return max(places, default=self.gone)
@@ -183,3 +183,8 @@ class KeptSounds:
         self.gone = self._came
         self._runs.clear()
         self.size = self._count = 0
+
+
+def _end_of_first(runs: deque[_Run]) -> int:
+    """Returns the place of the last event in the first of a stream's runs."""
+    return runs[0].place(runs[0].count - 1)

@@ -1,9 +1,9 @@
 """What everyone was told lately, for those whose connection broke: from the event that they had last, in order, once.
 
 Control events are numbered through the session, and the newest are kept; so is the newest sound of every stream that
-somebody hears or has just heard. Sound is kept as it is, half a second in one piece, and written anew for who comes
-back. Both are bounded in bytes and in number, sound in time too. What was told to one listener alone is not kept. If
-control events are missing, nobody can resume from there; missing sound shows in its numbers.
+somebody hears or has just heard. Sound is kept as it is, and written anew for who comes back. Both are bounded in bytes
+and in number, sound in time too. What was told to one listener alone is not kept. If control events are missing, nobody
+can resume from there; missing sound shows in its numbers.
 """
 
 import time
