@@ -109,13 +109,13 @@ async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
     callers: list[_Caller] = []
     async with (
         serving(*_DAEMON, program="benchmarks.lateness") as daemon,
-        PeerRunner() as runner,
         contextlib.AsyncExitStack() as stack,
     ):
         readers = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = []
         for _ in tqdm(range(calls), desc="dialling", unit="call", disable=None):
             caller = _Caller()
+            runner = await stack.enter_async_context(PeerRunner())  # each caller has a clock of its own
             peer = await stack.enter_async_context(call(daemon.url, runner, caller))
             address = socket_url(daemon.url, f"call_id={caller.call_id}&audio=pcm16")
             listener = await stack.enter_async_context(connect(address, proxy=None))

@@ -135,7 +135,10 @@ class _Measured:
         """Raises ``RuntimeError`` if what comes through is not what is said."""
         await self._server.speak(True)
         await asyncio.sleep(_SETTLE_S)
-        await self._server.load.require_sound(is_answered=self._mode != "mic")
+        try:
+            await self._server.load.require_sound(is_answered=self._mode != "mic")
+        except RuntimeError as error:
+            raise RuntimeError(f"{self._name}: {error}") from None
         await self._server.speak(False)
 
 

@@ -24,6 +24,7 @@ MAX_AGE_S = 0.5
 """The age above which sound that waited is dropped."""
 _MAY_BE_OLD_S = 0.25  # if the socket was last empty longer ago than this
 _BATCH = 32  # datagrams that are handled before others have their turn; libuv has as many
+_BURST = 8  # of them that are one burst: the first one waits until the last one is done
 _MAX_DROPPED = 2048  # dropped from one batch
 _DATAGRAM_BYTES, _ANCILLARY_BYTES = 2048, 64
 _TIMESTAMP = struct.Struct("=qq")  # struct timespec, of CLOCK_REALTIME
@@ -130,13 +131,14 @@ class MediaSocket(asyncio.DatagramTransport):
         self._take(datagrams, now)
 
     def _take(self, datagrams: list[tuple[bytes, Any]], now: float) -> None:
-        """Handles a batch, whose packets of sound are one burst."""
+        """Handles a batch, a few datagrams at a time."""
         burst = self._burst
-        burst.begin()
-        try:
-            self._mux.receive_burst(datagrams, burst)
-        finally:
-            burst.finish(now)
+        for at in range(0, len(datagrams), _BURST):
+            burst.begin()
+            try:
+                self._mux.receive_burst(datagrams[at : at + _BURST], burst)
+            finally:
+                burst.finish(now)
 
 
 def _notes_arrivals(udp: socket.socket) -> bool:
