@@ -56,7 +56,7 @@ async def test_a_server_that_vanishes_is_noticed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ice_full, "CONSENT_INTERVAL_S", 0.1)
     async with Endpoint(LOOPBACK, 0) as endpoint, PeerRunner(peer_timeout_s=0.5) as runner:
         async with dialled(endpoint, runner) as (_, caller, _):
-            monkeypatch.setattr(endpoint.mux, "datagram_received", lambda data, addr: None)
+            monkeypatch.setattr(endpoint.mux, "receive_burst", lambda datagrams, burst: None)
             endpoint.mux.close()
             assert await caller.until_ended() == "peer_lost"
 
@@ -67,7 +67,7 @@ async def test_consent_that_expires_ends_the_call(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(peer_module, "_CONSENT_EXPIRES_S", 0.4)
     async with Endpoint(LOOPBACK, 0) as endpoint, PeerRunner(peer_timeout_s=3600) as runner:
         async with dialled(endpoint, runner) as (_, caller, _):
-            monkeypatch.setattr(endpoint.mux, "datagram_received", lambda data, addr: None)
+            monkeypatch.setattr(endpoint.mux, "receive_burst", lambda datagrams, burst: None)
             assert await caller.until_ended() == "peer_lost"
 
 
