@@ -3,10 +3,12 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
+from bridge.burst import Burst
 from bridge.webrtc.mux import Mux
 from bridge.webrtc.udp import MAX_AGE_S, MediaSocket
 from tests.machine import scaled
@@ -26,7 +28,7 @@ class Listening:
         self.now = 100.0
         self.ahead_s = 0.0
         self.mux = Mux(lambda: self.now)
-        self.mux.datagram_received = self._take  # type: ignore[method-assign]
+        self.mux.receive_burst = self._take  # type: ignore[method-assign]
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.setblocking(False)
         udp.bind(("127.0.0.1", 0))
@@ -37,8 +39,8 @@ class Listening:
         self.stranger.bind(("127.0.0.1", 0))
         self._news = asyncio.Event()
 
-    def _take(self, data: bytes, addr: object) -> None:
-        self.received.append(data)
+    def _take(self, datagrams: Sequence[tuple[bytes, Any]], burst: Burst) -> None:
+        self.received += [data for data, _ in datagrams]
         self._news.set()
 
     def send(self, *datagrams: bytes) -> None:
