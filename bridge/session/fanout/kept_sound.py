@@ -44,7 +44,7 @@ class KeptSound(NamedTuple):
 class _Run:
     """Sound events of one stream that follow each other, and were written alike.
 
-    An object for each event would take half as much memory again as its sound.
+    An object for each event would take a quarter as much memory again as its sound.
     """
 
     def __init__(self, stream: str, first: int, writer: SoundWriter, began_at: float) -> None:
