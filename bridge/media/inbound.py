@@ -13,6 +13,7 @@ stopped for a moment: that silence begins later. Silence that late sound proves 
     nothing for a while ───────────────────▶ silence
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -389,25 +390,51 @@ class InboundAudio:
                     self.stats.lost += 1
                     self.stats.recovered += 1
                 pieces.append(self._take(self._next_sequence, held.rtp_timestamp, held.payload, now))
-            elif now - min(held.arrival for held in self._held.values()) >= self.wait_s:
-                pieces.append(self._give_up(now))
-            else:
+                continue
+            missing = (self._first_held() - self._next_sequence) & 0xFFFF
+            overdue = self._overdue(missing, now)
+            if not overdue:
                 break
+            pieces.append(self._give_up(overdue, missing, now))
         return b"".join(pieces)
 
-    def _give_up(self, now: float) -> bytes:
-        """Returns sound for the packets that are missing before the first held one, which is then next."""
-        sequence = min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
-        held = self._held[sequence]
-        lost = (sequence - self._next_sequence) & 0xFFFF
+    def _first_held(self) -> int:
+        """The sequence number of the held packet that comes first."""
+        return min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
+
+    def _overdue(self, missing: int, now: float) -> int:
+        """How many of the ``missing`` packets before the first held one were waited for long enough.
+
+        The wait for each of them begins when the packet behind it was due. So of many that are lost in a row, only the
+        last one is still waited for when the next packet comes. If that one came late itself, the network has held
+        packets back, and those that are missing are all waited for.
+        """
+        waited_s = now - min(held.arrival for held in self._held.values())
+        rest_s = self.wait_s - waited_s
+        if rest_s <= 0:
+            return missing
+        frame = self._last_ticks()
+        span = self._clock.span(
+            timestamp_difference(self._held[self._first_held()].rtp_timestamp, self._next_timestamp)
+        )
+        is_late = self._clock.behind(now, self._sounded) - int(waited_s * CLOCK_HZ) > span + 2 * frame
+        if is_late or not 0 < span <= missing * frame:  # of a pause between them nobody knows where it was
+            return 0
+        return max(0, missing - math.ceil(rest_s * CLOCK_HZ / frame))
+
+    def _give_up(self, lost: int, missing: int, now: float) -> bytes:
+        """Returns sound for the first ``lost`` of the packets that are ``missing`` before the first held one."""
+        first = self._first_held()
+        held = self._held[first]
+        passed = timestamp_difference(held.rtp_timestamp, self._next_timestamp) * lost // missing
+        claimed = self._clock.span(passed)
         self.stats.lost += lost
-        self._next_sequence = sequence
-        claimed = self._clock.span(timestamp_difference(held.rtp_timestamp, self._next_timestamp))
-        self._next_timestamp = held.rtp_timestamp
+        self._next_sequence = (self._next_sequence + lost) & 0xFFFF
+        self._next_timestamp = (self._next_timestamp + passed) & MAX_UINT32
         usual = lost * (self._last_ticks() or _FRAME)
         behind = self._clock.behind(now, self._sounded)
         gap = self._due(claimed if claimed > 0 else usual, behind, now, lost=usual)
-        return self._conceal(gap, held.payload) if gap else b""
+        return self._conceal(gap, held.payload if lost == missing else b"") if gap else b""
 
     def _hold_copies(self, copies: Redundancy, sequence: int, rtp_timestamp: int, now: float) -> None:
         """Puts what a packet says of those before it in their places, if they are missing."""
@@ -430,7 +457,9 @@ class InboundAudio:
             recovered = min(audible, FRAME_TICKS[payload[0] >> 3])
         guessed = 0 if self._fell_silent else min(audible - recovered, _MAX_CONCEAL)
         silent = gap - guessed - recovered
-        pieces = [self._guess(guessed, fades=silent >= _CONCEAL_STEP), self._quiet(silent)]
+        fades = silent >= _CONCEAL_STEP
+        pieces = [self._guess(guessed, fades=fades), self._quiet(silent)]
+        self._fell_silent |= fades
         if recovered:
             pieces.append(self._recover(payload, recovered // self._ticks_per_sample))
         self.stats.concealed_ms += (guessed + recovered) * 1000 // CLOCK_HZ

@@ -1,5 +1,7 @@
 """How a loss sounds, and that nothing of it stays: FEC of every frame length, guesses that end, delay that recovers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from bridge.media.inbound import InboundAudio
 from bridge.media.opus import Decoder
 from bridge.media.rtp import CLOCK_HZ
 from tests.fakes import FfmpegEncoder, LossyLink, RtpSender, likeness
-from tests.media.line import FRAME_BYTES, PAYLOAD_TYPE, POLL_S, RATE_HZ, START_S, Line, check_ledger
+from tests.media.line import FRAME_BYTES, PAYLOAD_TYPE, POLL_S, RATE_HZ, START_S, Line, check_ledger, new_inbound
 
 HOUR_S = 3600
 
@@ -72,6 +74,37 @@ def test_a_guess_ends_in_silence(lost: int, speech_pcm: bytes) -> None:
     assert heard[silence - 24 : silence].max() < 100
     assert not heard[silence:end].any()
     assert line.inbound.stats.silence_ms >= 1000 * (end - silence) // RATE_HZ
+
+
+def test_of_many_in_a_row_only_the_last_one_is_waited_for(speech_pcm: bytes) -> None:
+    """When the packet behind three lost ones comes, two of them have been waited for; the third may still come."""
+    first = loudest_frame(speech_pcm)
+    packets = RtpSender().talk(speech_pcm)
+
+    def receiver_of(inbound: InboundAudio) -> Callable[[int, float], int]:
+        def receive(number: int, late_s: float = 0.0) -> int:
+            pcm = inbound.receive_rtp(packets[number], START_S + number * 0.020 + late_s)
+            return len(pcm) // FRAME_BYTES
+
+        return receive
+
+    inbound = new_inbound()
+    receive = receiver_of(inbound)
+    for number in range(first):
+        assert receive(number) == 1
+    assert (receive(first + 3), inbound.held, inbound.stats.lost) == (2, 1, 2)
+    assert (receive(first + 2, 0.025), inbound.stats.late) == (2, 0)  # and the one that was held behind it
+    assert (receive(first + 1, 0.050), inbound.stats.late) == (0, 1)
+    assert receive(first + 4) == 1
+    assert inbound.stats.concealed_ms == 40
+
+    inbound = new_inbound()
+    receive = receiver_of(inbound)
+    for number in range(first):
+        receive(number)
+    assert receive(first + 3, 0.300) == 0  # the network held packets back
+    assert [receive(number, 0.301) for number in (first, first + 1, first + 2)] == [1, 1, 2]
+    assert (inbound.stats.lost, inbound.stats.late, inbound.stats.concealed_ms) == (0, 0, 0)
 
 
 def test_the_delay_after_a_burst_is_that_before_it(speech_pcm: bytes) -> None:
