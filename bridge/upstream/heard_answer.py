@@ -83,9 +83,14 @@ class HeardAnswer:
         """The part that the service plays, as it says itself."""
         return self._part if self._is_started else None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether events are held, so that ``poll`` may return them."""
+        return self._part is not None and bool(self._held)
+
     def poll(self, now: float) -> list[Body]:
         """Returns what has become due by time alone."""
-        if self._part is None or not self._held:
+        if not self.is_held:
             return []
         if self._over_at is not None:
             return self._finish() if now >= self._over_at else []

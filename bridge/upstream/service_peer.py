@@ -96,8 +96,8 @@ class ServicePeer:
         """Why it has ended; None if the service hung up in good order."""
         return self._ended.result()
 
-    async def wait_ended(self, timeout_s: float) -> None:
-        """Waits for the end, for ``timeout_s`` at most."""
+    async def wait_ended(self, timeout_s: float | None) -> None:
+        """Waits for the end, for ``timeout_s`` at most; None: for as long as the peer lives, which it watches over."""
         await asyncio.wait((self._ended,), timeout=timeout_s)
 
     async def aclose(self) -> None:

@@ -59,6 +59,7 @@ class WebRtcLine:
         self._peer: Peer | None = None
         self._sink: Sink | None = None
         self._answer = HeardAnswer()
+        self._polling: asyncio.TimerHandle | None = None
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Offers, connects and opens the data channel; raises ``UpstreamError``."""
@@ -72,9 +73,11 @@ class WebRtcLine:
 
     async def run(self) -> UpstreamError | None:
         """Runs until the peer is gone, and hands over what becomes due by time alone."""
-        while not self._service.has_ended:
-            await self._service.wait_ended(_POLL_S)
-            self._hand_over(self._answer.poll(_now()))
+        try:
+            await self._service.wait_ended(None)
+        finally:
+            if self._polling is not None:
+                self._polling.cancel()
         self._hand_over(self._answer.end())
         return self._service.ending
 
@@ -163,6 +166,17 @@ class WebRtcLine:
             if body["type"] == "response.created" and self._passage is not None:
                 self._passage.begin_answer()
             self._hand_over(self._answer.receive_event(body, _now()))
+        self._poll_later()
+
+    def _poll_later(self) -> None:
+        """Polls for as long as events are held."""
+        if self._polling is None and self._answer.is_held and not self._service.has_ended:
+            self._polling = asyncio.get_running_loop().call_later(_POLL_S, self._poll)
+
+    def _poll(self) -> None:
+        self._polling = None
+        self._hand_over(self._answer.poll(_now()))
+        self._poll_later()
 
     def played(self, event: Started | Stopped | Marked) -> None:
         """Notes that all sound before a commit was spoken."""
