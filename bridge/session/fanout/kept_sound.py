@@ -47,20 +47,28 @@ class _Run:
     An object for each event would take a quarter as much memory again as its sound.
     """
 
-    def __init__(self, stream: str, first: int, writer: SoundWriter, began_at: float) -> None:
+    def __init__(self, stream: str, first: int, writer: SoundWriter, now: float, open_until: float) -> None:
         self.stream = stream
         self.first = first
         """The number of the first event."""
+        self.next = first
+        """The number of the event that may be added next."""
         self.writer = writer
-        self.began_at = self.newest_at = began_at
-        self.sound: bytes | bytearray = b""
-        self.count = 0
+        self.newest_at = now
+        self.open_until = open_until
+        """The time until which events may be added."""
+        self.sound: bytes | bytearray = bytearray()
         self._rows = array("q")  # of each event _ROW numbers: see ``add``
 
     def add(self, timestamp: int, silent_bytes: int, audio_ms: int, behind: int, place: int) -> None:
         """Adds an event, whose sound is at the end of ``sound``; digital silence is known by its length alone."""
         self._rows.extend((len(self.sound), timestamp, silent_bytes, audio_ms, behind, place))
-        self.count += 1
+        self.next += 1
+
+    @property
+    def count(self) -> int:
+        """The number of events."""
+        return self.next - self.first
 
     def behind(self, index: int) -> int:
         """The number of the control event before one of the events."""
@@ -93,7 +101,11 @@ class KeptSounds:
         self._clock = clock
         self._max_s = max_s
         self._max_bytes = max_bytes
-        self._runs: dict[str, deque[_Run]] = {}  # of each stream; the last one may go on
+        self._run_s = min(_RUN_S, max_s / _RUN_PARTS)
+        self._run_bytes = max(1, min(_RUN_BYTES, max_bytes // _RUN_PARTS))
+        self._run_sounds = max(1, _MAX_SOUNDS // _RUN_PARTS)
+        self._runs: dict[str, deque[_Run]] = {}  # of each stream
+        self._open: dict[str, _Run] = {}  # the last one of each stream, which may go on
         self._count = 0
         self._came = 0
 
@@ -106,30 +118,28 @@ class KeptSounds:
         if _SILENCE.startswith(sound):  # as of a microphone that is muted: nothing but its length need be kept
             silent_bytes, sound = len(sound), b""
         size = len(sound)
-        runs = self._runs.get(stream)
-        run = runs[-1] if runs else None
-        if run is None or run.writer is not writer or size > _LARGE_BYTES or not self._goes_on(run, number, now):
+        run = self._open.get(stream)
+        if (
+            run is None
+            or number != run.next
+            or run.writer is not writer
+            or now >= run.open_until
+            or len(run.sound) >= self._run_bytes
+            or number >= run.first + self._run_sounds
+            or size > _LARGE_BYTES
+        ):
             run = self._begin_run(stream, number, writer, now)
-            run.sound = sound if size > _LARGE_BYTES else bytearray(sound)
-        else:
+        if size > _LARGE_BYTES:
+            run.sound, run.open_until = sound, now
+        elif size:
             run.sound += sound
         run.newest_at = now
         run.add(timestamp, silent_bytes, audio_ms, behind, self._came)
         self._came += 1
         self._count += 1
         self.size += size
-        while self._count and (self.size > self._max_bytes or self._count > _MAX_SOUNDS):
+        while self.size > self._max_bytes or self._count > _MAX_SOUNDS:
             self._forget_run(min(self._runs.values(), key=_end_of_first))
-
-    def _goes_on(self, run: _Run, number: int, now: float) -> bool:
-        """Whether the event ``number`` may be added to a run of its stream."""
-        return (
-            number == run.first + run.count
-            and now - run.began_at < min(_RUN_S, self._max_s / _RUN_PARTS)
-            and len(run.sound) < max(1, min(_RUN_BYTES, self._max_bytes // _RUN_PARTS))
-            and run.count < _MAX_SOUNDS // _RUN_PARTS
-            and isinstance(run.sound, bytearray)
-        )
 
     def _begin_run(self, stream: str, number: int, writer: SoundWriter, now: float) -> _Run:
         """Begins a run, and forgets those that are too old."""
@@ -137,7 +147,7 @@ class KeptSounds:
         for runs in tuple(self._runs.values()):
             while runs and runs[0].newest_at < oldest:
                 self._forget_run(runs)
-        run = _Run(stream, number, writer, now)
+        run = self._open[stream] = _Run(stream, number, writer, now, now + self._run_s)
         others = self._runs.get(stream)
         if others is None:
             self._runs[stream] = deque([run])
@@ -153,7 +163,7 @@ class KeptSounds:
         self.size -= len(run.sound)
         self.gone = max(self.gone, run.place(run.count - 1) + 1)
         if not runs:
-            del self._runs[run.stream]
+            del self._runs[run.stream], self._open[run.stream]
 
     def _all_runs(self) -> Iterator[_Run]:
         return chain.from_iterable(self._runs.values())
@@ -182,6 +192,7 @@ class KeptSounds:
         """Forgets everything."""
         self.gone = self._came
         self._runs.clear()
+        self._open.clear()
         self.size = self._count = 0
 
 

@@ -80,15 +80,16 @@ class _History:
     def __init__(self) -> None:
         self.last = 0
         """The number of the newest sound event."""
+        self.last_behind = -1
+        """The control event before that one."""
         self._runs: deque[tuple[int, int]] = deque()  # from this number on, behind that event
 
     def add(self, number: int, behind: int, forgotten: int) -> None:
-        """Notes one more sound event, and forgets those that came behind events which are forgotten."""
-        self.last = number
-        if not self._runs or self._runs[-1][1] != behind:
-            self._runs.append((number, behind))
-            while self._runs[0][1] < forgotten and len(self._runs) > 1:
-                self._runs.popleft()
+        """Notes the first sound event behind a control event; forgets those behind events that are forgotten."""
+        self.last, self.last_behind = number, behind
+        self._runs.append((number, behind))
+        while self._runs[0][1] < forgotten and len(self._runs) > 1:
+            self._runs.popleft()
 
     def behind(self, number: int) -> int | None:
         """The control event before a sound event; None if that is not known any more."""
@@ -168,7 +169,10 @@ class Replay:
         history = self._histories.get(stream)
         if history is None:
             history = self._histories[stream] = _History()
-        history.add(number, self._number, self._forgotten)
+        if history.last_behind == self._number:
+            history.last = number
+        else:
+            history.add(number, self._number, self._forgotten)
         self._sounds.add(stream, number, writer, timestamp, sound, audio_ms, self._number)
 
     @property
