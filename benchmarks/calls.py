@@ -4,7 +4,8 @@ Starts ``bridge serve`` as a process of its own, makes so many real WebRTC calls
 caller speaking and one WebSocket listener that takes the sound as PCM16 append events, and divides the CPU time of the
 daemon's process by the calls. The embedded engine listens to every call all the while (voice detection included). With
 pauses in the speech, of 0 to twice ``pause-s``, it takes turns with each of them. What the process holds besides what
-it held before the first call is divided by the calls as well; ``--seconds 60 --pause-s 5`` makes that a call's memory.
+it held before them is divided by the calls as well; ``--seconds 60 --pause-s 5`` makes that a call's memory. One call
+comes and goes before that, because what a process loads for its first call is not a call's.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["main"]
 
+_FIRST_CALL_S = 6.0  # in which it speaks, and is answered
 _DAEMON = ("--port", "0", "--udp-port", "0", "--log-level", "error", "--max-calls", "1000")
 
 
@@ -64,6 +66,16 @@ async def _call(url: str, runner: PeerRunner, caller: _Caller, pause_s: float, s
                         caller.append()
 
 
+async def _make_first_call(url: str, runner: PeerRunner) -> None:
+    """One call that comes and goes."""
+    caller, stop = _Caller(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_call(url, runner, caller, 0.5, stop))
+        await asyncio.wait_for(caller.connected.wait(), 20)
+        await asyncio.sleep(_FIRST_CALL_S)
+        stop.set()
+
+
 async def _measure(calls: int, seconds: int, *, engine: str, pause_s: float) -> dict[str, float]:
     stop = asyncio.Event()
     async with (
@@ -72,6 +84,7 @@ async def _measure(calls: int, seconds: int, *, engine: str, pause_s: float) -> 
         asyncio.TaskGroup() as group,
     ):
         process = daemon.figures
+        await _make_first_call(daemon.url, runner)
         held_before = await _held_mb(daemon)
         callers = [_Caller() for _ in range(calls)]
         for caller in tqdm(callers, desc="dialling", unit="call", disable=None):

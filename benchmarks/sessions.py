@@ -137,8 +137,12 @@ class _Measured:
         await asyncio.sleep(_SETTLE_S)
         try:
             await self._server.load.require_sound(is_answered=self._mode != "mic")
-        except RuntimeError as error:
-            raise RuntimeError(f"{self._name}: {error}") from None
+        except (RuntimeError, TimeoutError) as error:
+            calls = self.points[-1]["calls"]
+            reason = (
+                f"{error or 'no sound came in time'}; fewer calls may help, if {calls} are too many for this machine"
+            )
+            raise RuntimeError(f"{self._name}: {reason}") from None
         await self._server.speak(False)
 
 

@@ -57,13 +57,24 @@ class _Run:
         self.newest_at = now
         self.open_until = open_until
         """The time until which events may be added."""
-        self.sound: bytes | bytearray = bytearray()
+        self.size = 0
+        """How many bytes of sound are kept."""
+        self._pieces: list[bytes] = []
         self._rows = array("q")  # of each event _ROW numbers: see ``add``
 
-    def add(self, timestamp: int, silent_bytes: int, audio_ms: int, behind: int, place: int) -> None:
-        """Adds an event, whose sound is at the end of ``sound``; digital silence is known by its length alone."""
-        self._rows.extend((len(self.sound), timestamp, silent_bytes, audio_ms, behind, place))
+    def add(self, sound: bytes, timestamp: int, silent_bytes: int, audio_ms: int, behind: int, place: int) -> None:
+        """Adds an event; digital silence has no sound and is known by its length alone."""
+        if sound:
+            self._pieces.append(sound)
+            self.size += len(sound)
+        self._rows.extend((self.size, timestamp, silent_bytes, audio_ms, behind, place))
         self.next += 1
+
+    def join(self) -> bytes:
+        """Makes one piece of all sound, which takes less room, and returns it."""
+        sound = b"".join(self._pieces)  # of one piece, that piece itself
+        self._pieces = [sound]
+        return sound
 
     @property
     def count(self) -> int:
@@ -83,7 +94,7 @@ class _Run:
         at = index * _ROW
         end, timestamp, silent_bytes, audio_ms, behind, _ = self._rows[at : at + _ROW]
         begin = self._rows[at - _ROW] if index else 0
-        sound = _SILENCE[:silent_bytes] if silent_bytes else bytes(self.sound[begin:end])
+        sound = _SILENCE[:silent_bytes] if silent_bytes else self.join()[begin:end]
         return KeptSound(self.stream, self.first + index, behind, self.writer, timestamp, sound, audio_ms)
 
 
@@ -124,17 +135,15 @@ class KeptSounds:
             or number != run.next
             or run.writer is not writer
             or now >= run.open_until
-            or len(run.sound) >= self._run_bytes
+            or run.size >= self._run_bytes
             or number >= run.first + self._run_sounds
             or size > _LARGE_BYTES
         ):
             run = self._begin_run(stream, number, writer, now)
-        if size > _LARGE_BYTES:
-            run.sound, run.open_until = sound, now
-        elif size:
-            run.sound += sound
+            if size > _LARGE_BYTES:
+                run.open_until = now
         run.newest_at = now
-        run.add(timestamp, silent_bytes, audio_ms, behind, self._came)
+        run.add(sound, timestamp, silent_bytes, audio_ms, behind, self._came)
         self._came += 1
         self._count += 1
         self.size += size
@@ -152,7 +161,7 @@ class KeptSounds:
         if others is None:
             self._runs[stream] = deque([run])
         else:
-            others[-1].sound = bytes(others[-1].sound)  # without the room to grow
+            others[-1].join()
             others.append(run)
         return run
 
@@ -160,7 +169,7 @@ class KeptSounds:
         """Forgets the first of a stream's runs."""
         run = runs.popleft()
         self._count -= run.count
-        self.size -= len(run.sound)
+        self.size -= run.size
         self.gone = max(self.gone, run.place(run.count - 1) + 1)
         if not runs:
             del self._runs[run.stream], self._open[run.stream]
