@@ -11,8 +11,6 @@ import signal
 import sys
 import time
 
-import numpy as np
-
 from bridge import cli
 from bridge.daemon import Daemon
 
@@ -35,11 +33,11 @@ class _Watch:
         gc.callbacks.append(self._collect)
 
     def tell(self) -> None:
-        lags, pauses = 1000 * np.array(self._lags or [0.0]), self._pauses
+        lags, pauses = sorted(self._lags) or [0.0], self._pauses  # by numpy, the first time would be a lag of its own
         told = {
-            "loop_lag_p50_ms": round(float(np.percentile(lags, 50)), 2),
-            "loop_lag_p99_ms": round(float(np.percentile(lags, 99)), 2),
-            "loop_lag_most_ms": round(float(lags.max()), 1),
+            "loop_lag_p50_ms": round(1000 * lags[len(lags) // 2], 2),
+            "loop_lag_p99_ms": round(1000 * lags[len(lags) * 99 // 100], 2),
+            "loop_lag_most_ms": round(1000 * lags[-1], 1),
             "gc_pauses": len(pauses),
             "gc_pause_most_ms": round(1000 * max(pauses, default=0.0), 2),
             "gc_pauses_sum_ms": round(1000 * sum(pauses), 2),
