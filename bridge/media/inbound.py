@@ -391,19 +391,16 @@ class InboundAudio:
                     self.stats.recovered += 1
                 pieces.append(self._take(self._next_sequence, held.rtp_timestamp, held.payload, now))
                 continue
-            missing = (self._first_held() - self._next_sequence) & 0xFFFF
-            overdue = self._overdue(missing, now)
+            first = min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
+            missing = (first - self._next_sequence) & 0xFFFF
+            overdue = self._overdue(missing, self._held[first], now)
             if not overdue:
                 break
-            pieces.append(self._give_up(overdue, missing, now))
+            pieces.append(self._give_up(overdue, missing, self._held[first], now))
         return b"".join(pieces)
 
-    def _first_held(self) -> int:
-        """The sequence number of the held packet that comes first."""
-        return min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
-
-    def _overdue(self, missing: int, now: float) -> int:
-        """How many of the ``missing`` packets before the first held one were waited for long enough.
+    def _overdue(self, missing: int, first: _Held, now: float) -> int:
+        """How many of the ``missing`` packets before the ``first`` held one were waited for long enough.
 
         The wait for each of them begins when the packet behind it was due. So of many that are lost in a row, only the
         last one is still waited for when the next packet comes. If that one came late itself, the network has held
@@ -414,19 +411,15 @@ class InboundAudio:
         if rest_s <= 0:
             return missing
         frame = self._last_ticks()
-        span = self._clock.span(
-            timestamp_difference(self._held[self._first_held()].rtp_timestamp, self._next_timestamp)
-        )
+        span = self._clock.span(timestamp_difference(first.rtp_timestamp, self._next_timestamp))
         is_late = self._clock.behind(now, self._sounded) - int(waited_s * CLOCK_HZ) > span + 2 * frame
         if is_late or not 0 < span <= missing * frame:  # of a pause between them nobody knows where it was
             return 0
-        return max(0, missing - math.ceil(rest_s * CLOCK_HZ / frame))
+        return max(0, missing - math.ceil(rest_s * CLOCK_HZ * missing / span))
 
-    def _give_up(self, lost: int, missing: int, now: float) -> bytes:
-        """Returns sound for the first ``lost`` of the packets that are ``missing`` before the first held one."""
-        first = self._first_held()
-        held = self._held[first]
-        passed = timestamp_difference(held.rtp_timestamp, self._next_timestamp) * lost // missing
+    def _give_up(self, lost: int, missing: int, first: _Held, now: float) -> bytes:
+        """Returns sound for the oldest ``lost`` of the packets that are ``missing`` before the ``first`` held one."""
+        passed = timestamp_difference(first.rtp_timestamp, self._next_timestamp) * lost // missing
         claimed = self._clock.span(passed)
         self.stats.lost += lost
         self._next_sequence = (self._next_sequence + lost) & 0xFFFF
@@ -434,7 +427,7 @@ class InboundAudio:
         usual = lost * (self._last_ticks() or _FRAME)
         behind = self._clock.behind(now, self._sounded)
         gap = self._due(claimed if claimed > 0 else usual, behind, now, lost=usual)
-        return self._conceal(gap, held.payload if lost == missing else b"") if gap else b""
+        return self._conceal(gap, first.payload if lost == missing else b"") if gap else b""
 
     def _hold_copies(self, copies: Redundancy, sequence: int, rtp_timestamp: int, now: float) -> None:
         """Puts what a packet says of those before it in their places, if they are missing."""
