@@ -139,10 +139,8 @@ class _Measured:
             await self._server.load.require_sound(is_answered=self._mode != "mic")
         except (RuntimeError, TimeoutError) as error:
             calls = self.points[-1]["calls"]
-            reason = (
-                f"{error or 'no sound came in time'}; fewer calls may help, if {calls} are too many for this machine"
-            )
-            raise RuntimeError(f"{self._name}: {reason}") from None
+            reason = str(error) or "the sound did not come in time"
+            raise RuntimeError(f"{self._name}: {reason}; are {calls} calls too many for this machine?") from None
         await self._server.speak(False)
 
 

@@ -1,7 +1,5 @@
 """How a loss sounds, and that nothing of it stays: FEC of every frame length, guesses that end, delay that recovers."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -76,35 +74,41 @@ def test_a_guess_ends_in_silence(lost: int, speech_pcm: bytes) -> None:
     assert line.inbound.stats.silence_ms >= 1000 * (end - silence) // RATE_HZ
 
 
+class _Receiver:
+    """A receiver that has heard everything before the loudest frame, packet number ``first``."""
+
+    def __init__(self, pcm: bytes) -> None:
+        self.inbound = new_inbound()
+        self.first = loudest_frame(pcm)
+        self._packets = RtpSender().talk(pcm)
+        for number in range(self.first):
+            assert self.frames(number - self.first) == 1
+
+    def frames(self, after_first: int, *, late_s: float = 0.0) -> int:
+        """How many frames become due by a packet that comes so late."""
+        number = self.first + after_first
+        pcm = self.inbound.receive_rtp(self._packets[number], START_S + number * 0.020 + late_s)
+        return len(pcm) // FRAME_BYTES
+
+
 def test_of_many_in_a_row_only_the_last_one_is_waited_for(speech_pcm: bytes) -> None:
     """When the packet behind three lost ones comes, two of them have been waited for; the third may still come."""
-    first = loudest_frame(speech_pcm)
-    packets = RtpSender().talk(speech_pcm)
+    receiver = _Receiver(speech_pcm)
+    stats = receiver.inbound.stats
+    assert (receiver.frames(3), receiver.inbound.held, stats.lost) == (2, 1, 2)
+    assert (receiver.frames(2, late_s=0.025), stats.late) == (2, 0)  # and the one that was held behind it
+    assert (receiver.frames(1, late_s=0.050), stats.late) == (0, 1)
+    assert receiver.frames(4) == 1
+    assert stats.concealed_ms == 40
 
-    def receiver_of(inbound: InboundAudio) -> Callable[[int, float], int]:
-        def receive(number: int, late_s: float = 0.0) -> int:
-            pcm = inbound.receive_rtp(packets[number], START_S + number * 0.020 + late_s)
-            return len(pcm) // FRAME_BYTES
 
-        return receive
-
-    inbound = new_inbound()
-    receive = receiver_of(inbound)
-    for number in range(first):
-        assert receive(number) == 1
-    assert (receive(first + 3), inbound.held, inbound.stats.lost) == (2, 1, 2)
-    assert (receive(first + 2, 0.025), inbound.stats.late) == (2, 0)  # and the one that was held behind it
-    assert (receive(first + 1, 0.050), inbound.stats.late) == (0, 1)
-    assert receive(first + 4) == 1
-    assert inbound.stats.concealed_ms == 40
-
-    inbound = new_inbound()
-    receive = receiver_of(inbound)
-    for number in range(first):
-        receive(number)
-    assert receive(first + 3, 0.300) == 0  # the network held packets back
-    assert [receive(number, 0.301) for number in (first, first + 1, first + 2)] == [1, 1, 2]
-    assert (inbound.stats.lost, inbound.stats.late, inbound.stats.concealed_ms) == (0, 0, 0)
+def test_behind_a_packet_that_is_late_itself_all_are_waited_for(speech_pcm: bytes) -> None:
+    """The network has held packets back, and lets them go in any order: nothing is lost."""
+    receiver = _Receiver(speech_pcm)
+    stats = receiver.inbound.stats
+    assert receiver.frames(3, late_s=0.300) == 0
+    assert [receiver.frames(number, late_s=0.301) for number in range(3)] == [1, 1, 2]
+    assert (stats.lost, stats.late, stats.concealed_ms) == (0, 0, 0)
 
 
 def test_the_delay_after_a_burst_is_that_before_it(speech_pcm: bytes) -> None:
