@@ -139,6 +139,8 @@ class InboundAudio:
         self._last_payload = b""
         self._last_pcm = b"\0\0"
         self._fell_silent = False  # since the last packet that was decoded
+        self._guessed = 0  # clock ticks, since then
+        self._late_at = 0.0  # when a packet came last that was late by a frame, against the one before it
         self._made = 0  # clock ticks of silence since the last packet that was taken
         self._debt = 0  # of these, what the sender knows nothing of: too much, if its sound was only late
         self._debt_at = 0.0
@@ -284,6 +286,7 @@ class InboundAudio:
             self.stats.malformed += 1
             return b""  # its time shows as a gap before the next packet
         self._fell_silent = False
+        self._guessed = 0
         self._last_pcm, self._last_payload = pcm, payload
         ticks = len(pcm) // 2 * self._ticks_per_sample
         claimed = ticks if self._clock.step is None else self._clock.claim(ticks)
@@ -402,18 +405,17 @@ class InboundAudio:
     def _overdue(self, missing: int, first: _Held, now: float) -> int:
         """How many of the ``missing`` packets before the ``first`` held one were waited for long enough.
 
-        The wait for each of them begins when the packet behind it was due. So of many that are lost in a row, only the
-        last one is still waited for when the next packet comes. If that one came late itself, the network has held
-        packets back, and those that are missing are all waited for.
+        The wait for each of them begins when the packet behind it was due. So of many that are lost in a row, only
+        those that were due within the wait are still waited for when the next packet comes. Where the network has held
+        packets back, or silence was given in their place, nobody knows when they were due, and all are waited for.
         """
-        waited_s = now - min(held.arrival for held in self._held.values())
-        rest_s = self.wait_s - waited_s
+        rest_s = self.wait_s - (now - min(held.arrival for held in self._held.values()))
         if rest_s <= 0:
             return missing
-        frame = self._last_ticks()
+        if self._made or self._debt or now - self._late_at < _SILENCE_AFTER_S:
+            return 0
         span = self._clock.span(timestamp_difference(first.rtp_timestamp, self._next_timestamp))
-        is_late = self._clock.behind(now, self._sounded) - int(waited_s * CLOCK_HZ) > span + 2 * frame
-        if is_late or not 0 < span <= missing * frame:  # of a pause between them nobody knows where it was
+        if not 0 < span <= missing * self._last_ticks():  # of a pause between them nobody knows where it was
             return 0
         return max(0, missing - math.ceil(rest_s * CLOCK_HZ * missing / span))
 
@@ -427,7 +429,7 @@ class InboundAudio:
         usual = lost * (self._last_ticks() or _FRAME)
         behind = self._clock.behind(now, self._sounded)
         gap = self._due(claimed if claimed > 0 else usual, behind, now, lost=usual)
-        return self._conceal(gap, first.payload if lost == missing else b"") if gap else b""
+        return self._conceal(gap, first.payload, goes_on=lost < missing) if gap else b""
 
     def _hold_copies(self, copies: Redundancy, sequence: int, rtp_timestamp: int, now: float) -> None:
         """Puts what a packet says of those before it in their places, if they are missing."""
@@ -438,19 +440,20 @@ class InboundAudio:
             if payload and place not in self._held:
                 self._held[place] = _Held((rtp_timestamp - offset) & MAX_UINT32, payload, now, is_copy=True)
 
-    def _conceal(self, gap: int, payload: bytes) -> bytes:
+    def _conceal(self, gap: int, payload: bytes, *, goes_on: bool) -> bytes:
         """Sound for ``gap`` clock ticks of lost packets: the last frame from ``payload``'s FEC, the rest guessed.
 
-        A guess fades out within 100 ms; what is longer, or no multiple of 2.5 ms, is silence. In silence nothing is
-        guessed: the sound before it would come back.
+        If the gap ``goes_on``, ``payload`` is not the one behind it. A guess fades out within 100 ms; what is longer,
+        or no multiple of 2.5 ms, is silence. In silence nothing is guessed: the sound before it would come back.
         """
         audible = gap - gap % _CONCEAL_STEP
         recovered = 0
-        if payload and self._decoder.has_fec(payload):
+        if payload and not goes_on and self._decoder.has_fec(payload):
             recovered = min(audible, FRAME_TICKS[payload[0] >> 3])
-        guessed = 0 if self._fell_silent else min(audible - recovered, _MAX_CONCEAL)
+        guessed = 0 if self._fell_silent else min(audible - recovered, _MAX_CONCEAL - self._guessed)
+        self._guessed += guessed
         silent = gap - guessed - recovered
-        fades = silent >= _CONCEAL_STEP
+        fades = silent >= _CONCEAL_STEP or (goes_on and self._guessed >= _MAX_CONCEAL)
         pieces = [self._guess(guessed, fades=fades), self._quiet(silent)]
         self._fell_silent |= fades
         if recovered:
@@ -559,8 +562,10 @@ class InboundAudio:
         if self._clock.step is not None:  # at the sender's own rate
             claimed = timestamp_difference(rtp_timestamp, self._last_timestamp)
             deviation += claimed - self._clock.span(claimed)
-        deviation = abs(deviation)
         self._transit = transit
+        if deviation > _FRAME:
+            self._late_at = now
+        deviation = abs(deviation)
         if deviation < CLOCK_HZ:  # a new timeline is no jitter
             self._jitter += (deviation - self._jitter) / 16
             self.stats.jitter_ms = self._jitter * 1000 / CLOCK_HZ

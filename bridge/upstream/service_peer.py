@@ -97,7 +97,7 @@ class ServicePeer:
         return self._ended.result()
 
     async def wait_ended(self, timeout_s: float | None) -> None:
-        """Waits for the end, for ``timeout_s`` at most; None: for as long as the peer lives, which it watches over."""
+        """Waits for the end, for ``timeout_s`` at most. With None, the peer's own timeouts bring the end."""
         await asyncio.wait((self._ended,), timeout=timeout_s)
 
     async def aclose(self) -> None:
