@@ -443,8 +443,9 @@ class InboundAudio:
     def _conceal(self, gap: int, payload: bytes, *, goes_on: bool) -> bytes:
         """Sound for ``gap`` clock ticks of lost packets: the last frame from ``payload``'s FEC, the rest guessed.
 
-        If the gap ``goes_on``, ``payload`` is not the one behind it. A guess fades out within 100 ms; what is longer,
-        or no multiple of 2.5 ms, is silence. In silence nothing is guessed: the sound before it would come back.
+        If the gap ``goes_on`` after this part of it, all of the part is guessed. Guesses fade out within 100 ms; what
+        is longer, or no multiple of 2.5 ms, is silence. In silence nothing is guessed: the sound before it would come
+        back.
         """
         audible = gap - gap % _CONCEAL_STEP
         recovered = 0

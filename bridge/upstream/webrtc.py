@@ -72,7 +72,7 @@ class WebRtcLine:
         self._passage = AnswerPassage(peer, self._queue, self._answer, on_passed=lambda: self._owner.passed_audio(self))
 
     async def run(self) -> UpstreamError | None:
-        """Runs until the peer is gone, and hands over what becomes due by time alone."""
+        """Runs until the peer is gone; then hands over the events that are still held."""
         try:
             await self._service.wait_ended(None)
         finally:
@@ -174,6 +174,7 @@ class WebRtcLine:
             self._polling = asyncio.get_running_loop().call_later(_POLL_S, self._poll)
 
     def _poll(self) -> None:
+        """Hands over what has become due by time alone."""
         self._polling = None
         self._hand_over(self._answer.poll(_now()))
         self._poll_later()
